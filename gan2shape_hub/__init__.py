@@ -1,0 +1,1 @@
+"""Single-image 3D out of ordinary 2D GANs."""

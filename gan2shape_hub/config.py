@@ -1,0 +1,307 @@
+"""Frozen, typed configuration of a category; JSON round trip; an unknown key is an error.
+
+Everything that differs between categories or presets lives here, so that a checkpoint's ``config.json`` is the
+whole story: camera, ellipsoid prior, light and view ranges, and the schedules of the iterative reconstruction.
+Numbers are the reference implementation's unless a comment says otherwise (Pan et al., ICLR 2021).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT_VERSION = 1
+
+
+class ConfigError(ValueError):
+    """A configuration is malformed; the message names the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Pinhole camera and the slab of depths a canonical sheet lives in (units: scene units)."""
+
+    fov_deg: float = 10.0
+    center_depth: float = 1.0
+    """Depth of the rotation centre (0, 0, center_depth)."""
+    min_depth: float = 0.9
+    max_depth: float = 1.1
+    border_px: int = 2
+    """Width, in pixels at 128, of the left and right border pinned to ``border_depth``."""
+    border_weight: float = 0.7
+    """The border's depth is border_weight * max_depth + (1 - border_weight) * min_depth."""
+    view_angle_deg: float = 60.0
+    """Angle that a view network output of 1 stands for."""
+    view_translation_xy: float = 0.1
+    view_translation_z: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 < self.fov_deg < 120, "camera.fov_deg", self.fov_deg, "an angle between 0 and 120 degrees")
+        _check(
+            0 < self.min_depth < self.max_depth,
+            "camera.min_depth",
+            self.min_depth,
+            "positive, below max_depth",
+        )
+
+    @property
+    def border_depth(self) -> float:
+        return self.border_weight * self.max_depth + (1 - self.border_weight) * self.min_depth
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The ellipsoid that the shape starts from (fractions of the image side; paper section 3.2)."""
+
+    near: float = 0.91
+    far: float = 1.02
+    radius: float = 0.4
+    default_box: tuple[float, float, float, float] = (0.1, 0.2, 1.0, 0.8)
+    """(top, left, bottom, right) in 0..1, used where no object mask is given."""
+    extend_top: float = 0.0
+    """Raise the box's top by this fraction of its height (1/6 for synthetic faces)."""
+    extend_bottom: float = 0.0
+    """Lower the box's bottom by this fraction of its height (1/6 for cars and churches)."""
+    bottom_to_edge: bool = False
+    """Lower the box's bottom to the image's (CelebA faces)."""
+    shrink_sides: float = 0.0
+    """Take this fraction of the box's width off each side (1/12 for CelebA faces)."""
+
+
+@dataclass(frozen=True)
+class LightingConfig:
+    """Ranges of the random light of pseudo images (step 2)."""
+
+    direction_x: tuple[float, float] = (-1.0, 1.0)
+    direction_y: tuple[float, float] = (-0.2, 0.8)
+    extra_diffuse: tuple[float, float] = (-0.1, 0.6)
+    ambient_per_diffuse: float = -0.6
+    """Ambient light changes by this times the extra diffuse light."""
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """A Gaussian over network outputs (before scaling to angles or light): mean (n), covariance (n x n)."""
+
+    mean: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.mean)
+        _check(
+            len(self.covariance) == n and all(len(row) == n for row in self.covariance),
+            "gaussian.covariance",
+            f"{len(self.covariance)} rows",
+            f"{n} rows of {n} numbers, as many as the mean has",
+        )
+        _check(
+            all(math.isfinite(x) for row in (self.mean, *self.covariance) for x in row),
+            "gaussian",
+            "a value that is not finite",
+            "finite numbers only",
+        )
+
+
+def diagonal_gaussian(mean: tuple[float, ...], std: tuple[float, ...]) -> GaussianConfig:
+    """Gaussian with independent coordinates."""
+    n = len(mean)
+    cov = tuple(tuple(std[i] ** 2 if i == j else 0.0 for j in range(n)) for i in range(n))
+    return GaussianConfig(mean=tuple(mean), covariance=cov)
+
+
+@dataclass(frozen=True)
+class ProjectionConfig:
+    """How step 2 turns a rendered pseudo image into a latent (paper section 3.3)."""
+
+    space: str = "mapping_tail"
+    """``mapping_tail``: the encoder's output passes the last layers of the mapping network, which keeps it on the
+    manifold; ``pca``: it is an offset in normalised principal components of W, clamped."""
+    first_layer: int = 5
+    """``mapping_tail``: number of fully connected layers before the tail; 0 means the whole mapping network."""
+    relative: bool = True
+    """Subtract the encoding of the unperturbed image, so that an unchanged render keeps its latent."""
+    components: int = 64
+    clamp: float = 2.5
+    """``pca``: bound of an offset, in standard deviations of the component."""
+    offset_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        _choice("projection.space", self.space, ("mapping_tail", "pca"))
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    perceptual_weight: float = 0.5
+    smoothness_weight: float = 0.01
+    discriminator_layers: int = 4
+    """Step 2 compares this many feature maps, where the checkpoint has a discriminator."""
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    """One round: iterations of step 1 (albedo), 2 (projection) and 3 (all nets)."""
+
+    decompose: int = 600
+    explore: int = 600
+    refine: int = 400
+    mirror: bool = False
+    """Also render the mirrored depth and albedo in step 3."""
+    mirror_depth_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("decompose", "explore", "refine"):
+            _check(getattr(self, name) >= 0, f"round.{name}", getattr(self, name), "0 or more iterations")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A preset: what is run for one image (or several images jointly)."""
+
+    rounds: tuple[RoundConfig, ...] = (RoundConfig(),)
+    prior_iterations: int = 1000
+    """Fit of the depth net to the ellipsoid, where no pretrained depth net exists."""
+    batch_size: int = 16
+    collected_batches: int = 100
+    """Batches of projected images collected after step 2."""
+    learning_rate: float = 1e-4
+    encoder_learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 5e-4
+    from_pretrained: bool = True
+    """Start from the checkpoint's shape nets; ``False`` starts from the ellipsoid even where they exist."""
+
+
+@dataclass(frozen=True)
+class CategoryConfig:
+    """All constants of one category. ``config.json`` of a checkpoint is this, as JSON."""
+
+    category: str
+    image_size: int = 128
+    """Side of the sheets and of the images the shape nets see, in pixels."""
+    description: str = ""
+    license: str = "other"
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    lighting: LightingConfig = field(default_factory=LightingConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    view_gaussian: GaussianConfig = field(
+        default_factory=lambda: diagonal_gaussian((0.0,) * 6, (0.1, 0.25, 0.03, 0.05, 0.05, 0.0))
+    )
+    light_gaussian: GaussianConfig = field(
+        default_factory=lambda: diagonal_gaussian((0.0, 0.0, 0.0, 0.2), (0.1, 0.1, 0.3, 0.2))
+    )
+    view_yaw_scale: float = 1.0
+    """The yaw of sampled views is stretched by this (1.2 for faces)."""
+    add_mean: bool = True
+    """Add the Gaussians' means to the view and light networks' outputs."""
+    use_mask: bool = False
+    center_crop: int = 0
+    """Side of the centre crop before resizing, in pixels of the reference's data; 0: no crop."""
+    rotation_limit_deg: tuple[float, float] = (45.0, 20.0)
+    """Largest |yaw|, |pitch| of turntables and view strips."""
+    truncation: float = 0.7
+    schedules: dict[str, ScheduleConfig] = field(default_factory=lambda: {"paper": ScheduleConfig()})
+    default_preset: str = "paper"
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _check(
+            self.image_size >= 16 and self.image_size & (self.image_size - 1) == 0,
+            "image_size",
+            self.image_size,
+            "a power of two, 16 or more",
+        )
+        _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
+        _check(
+            len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers"
+        )
+        _choice("default_preset", self.default_preset, tuple(self.schedules))
+        if self.format_version > FORMAT_VERSION:
+            raise ConfigError(
+                f"config.json has format_version {self.format_version}, this version reads up to {FORMAT_VERSION}: "
+                "upgrade with `pip install -U gan2shape-hub`."
+            )
+
+    def schedule(self, preset: str | None = None) -> ScheduleConfig:
+        """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""
+        name = preset or self.default_preset
+        _choice("preset", name, tuple(self.schedules))
+        return self.schedules[name]
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> CategoryConfig:
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"config.json is not valid JSON ({error}): restore it or save it again."
+            ) from None
+        return from_dict(cls, data)
+
+
+def from_dict(cls: type, data: Any, where: str = "") -> Any:
+    """Build the dataclass ``cls`` from plain JSON data; unknown keys, missing keys and wrong types are ConfigErrors."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where or cls.__name__} must be an object, got {type(data).__name__}.")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            raise ConfigError(
+                f"unknown key '{_join(where, key)}': known keys are {', '.join(sorted(fields))}."
+            )
+    for name, f in fields.items():
+        has_default = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+        if name not in data and not has_default:
+            raise ConfigError(f"missing key '{_join(where, name)}'.")
+    return cls(**{key: _coerce(hints[key], value, _join(where, key)) for key, value in data.items()})
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        return _coerce(next(h for h in typing.get_args(hint) if h is not type(None)), value, where)
+    if origin is tuple:
+        args = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{where}' must be a list, got {value!r}.")
+        if args[-1] is Ellipsis:
+            return tuple(_coerce(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(args):
+            raise ConfigError(f"'{where}' must have {len(args)} values, got {len(value)}.")
+        return tuple(_coerce(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"'{where}' must be an object, got {value!r}.")
+        return {k: _coerce(typing.get_args(hint)[1], v, _join(where, k)) for k, v in value.items()}
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise ConfigError(f"'{where}' must be of type {getattr(hint, '__name__', hint)}, got {value!r}.")
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {value}, must be {allowed}.")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, name, repr(value), f"one of {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""Other formats into checkpoint folders."""

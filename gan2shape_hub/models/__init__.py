@@ -1,0 +1,1 @@
+"""Generators, discriminators, shape nets, encoders and feature networks."""

@@ -1,0 +1,1 @@
+"""Meshes, edits and exports of a finished reconstruction."""

@@ -1,0 +1,1 @@
+"""Training of what a checkpoint ships: taps, encoders, shape nets."""
