@@ -22,6 +22,15 @@ class ConfigError(ValueError):
     """A configuration is malformed; the message names the key and what is allowed."""
 
 
+def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {value}, must be {allowed}.")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, name, repr(value), f"one of {', '.join(allowed)}")
+
+
 @dataclass(frozen=True)
 class CameraConfig:
     """Pinhole camera and the slab of depths a canonical sheet lives in (units: scene units)."""
@@ -218,9 +227,7 @@ class CategoryConfig:
             "a power of two, 16 or more",
         )
         _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
-        _check(
-            len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers"
-        )
+        _check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
         _choice("default_preset", self.default_preset, tuple(self.schedules))
         if self.format_version > FORMAT_VERSION:
             raise ConfigError(
@@ -242,9 +249,7 @@ class CategoryConfig:
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ConfigError(
-                f"config.json is not valid JSON ({error}): restore it or save it again."
-            ) from None
+            raise ConfigError(f"config.json is not valid JSON ({error}): restore it or save it again.") from None
         return from_dict(cls, data)
 
 
@@ -256,9 +261,7 @@ def from_dict(cls: type, data: Any, where: str = "") -> Any:
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
-            raise ConfigError(
-                f"unknown key '{_join(where, key)}': known keys are {', '.join(sorted(fields))}."
-            )
+            raise ConfigError(f"unknown key '{_join(where, key)}': known keys are {', '.join(sorted(fields))}.")
     for name, f in fields.items():
         has_default = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
         if name not in data and not has_default:
@@ -296,12 +299,3 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
-
-
-def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {value}, must be {allowed}.")
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _check(value in allowed, name, repr(value), f"one of {', '.join(allowed)}")
