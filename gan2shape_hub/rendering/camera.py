@@ -1,0 +1,156 @@
+"""Pinhole camera and rigid poses.
+
+Frame: x right, y down, z away from the camera, scene units; pixel centres at integers, principal point
+``((W-1)/2, (H-1)/2)``; the field of view spans the centres of the first and the last pixel of a row, so that
+``focal_px = (W-1)/2 / tan(fov/2)`` (paper section 3.1 and the reference implementation; Unsup3d uses the same camera).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan2shape_hub.config import CameraConfig
+
+
+def focal_px(size: int, fov_deg: float) -> float:
+    """Focal length in pixels of a row of ``size`` pixels (2 or more) that spans ``fov_deg`` degrees."""
+    if size < 2:
+        raise ValueError(f"size is {size}, must be 2 or more pixels: one pixel spans no angle.")
+    return (size - 1) / 2 / math.tan(math.radians(fov_deg) / 2)
+
+
+def pixel_rays(size: tuple[int, int], camera: CameraConfig, like: Tensor) -> tuple[Tensor, Tensor]:
+    """x/z (1,W) and y/z (H,1) of the ray through each pixel of an image of ``size`` (H,W); dtype, device of ``like``."""
+    height, width = size
+    focal = focal_px(width, camera.fov_deg)
+    u = torch.arange(width, dtype=like.dtype, device=like.device)
+    v = torch.arange(height, dtype=like.dtype, device=like.device)
+    return ((u - (width - 1) / 2) / focal)[None, :], ((v - (height - 1) / 2) / focal)[:, None]
+
+
+def unproject(depth: Tensor, camera: CameraConfig) -> Tensor:
+    """Points (B,H,W,3) on the pixel rays at ``depth`` (B,H,W), which is z, not the distance along the ray."""
+    if depth.dim() != 3:
+        raise ValueError(f"depth has shape {tuple(depth.shape)}, must be (B, H, W).")
+    x, y = pixel_rays((depth.shape[1], depth.shape[2]), camera, depth)
+    return torch.stack((depth * x, depth * y, depth), -1)
+
+
+def project(points: Tensor, camera: CameraConfig, size: tuple[int, int]) -> Tensor:
+    """Pixels (...,2), x before y, of camera-frame ``points`` (...,3) in an image of ``size`` (H,W).
+
+    Points at z = 0 give infinite or NaN pixels, points behind the camera a mirrored pixel: the caller looks at z.
+    """
+    height, width = size
+    focal = focal_px(width, camera.fov_deg)
+    x, y, z = points.unbind(-1)
+    scale = focal / z
+    return torch.stack((x * scale + (width - 1) / 2, y * scale + (height - 1) / 2), -1)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Rigid motion from the canonical frame to the view: p' = R (p - c) + c + t, c = (0, 0, center_depth).
+
+    ``rotation`` (B,3,3) orthonormal, ``translation`` (B,3) in scene units.
+
+    Signs, for what faces the camera (its front lies at z below center_depth): a positive yaw turns it to the image's
+    LEFT, a positive pitch turns it DOWN, a positive roll turns it clockwise on the screen.
+    """
+
+    rotation: Tensor
+    translation: Tensor
+
+    def __post_init__(self) -> None:
+        r, t = self.rotation, self.translation
+        if r.dim() != 3 or tuple(r.shape[1:]) != (3, 3):
+            raise ValueError(f"pose.rotation has shape {tuple(r.shape)}, must be (B, 3, 3).")
+        if t.dim() != 2 or t.shape[1] != 3 or t.shape[0] != r.shape[0]:
+            raise ValueError(f"pose.translation has shape {tuple(t.shape)}, must be ({r.shape[0]}, 3).")
+
+    @classmethod
+    def identity(
+        cls, batch: int = 1, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> Pose:
+        """``batch`` poses that move nothing."""
+        rotation = torch.eye(3, device=device, dtype=dtype).expand(batch, 3, 3)
+        return cls(rotation, torch.zeros(batch, 3, device=device, dtype=dtype))
+
+    @classmethod
+    def from_angles(cls, angles: Tensor, translation: Tensor | None = None) -> Pose:
+        """``angles`` (B,3): pitch about x, yaw about y, roll about z, in radians; R = Rz Ry Rx.
+
+        ``translation`` (B,3) in scene units, zero where None. Differentiable in both.
+        """
+        if angles.dim() != 2 or angles.shape[1] != 3:
+            raise ValueError(f"angles has shape {tuple(angles.shape)}, must be (B, 3).")
+        cos, sin = angles.cos().unbind(1), angles.sin().unbind(1)
+        (cx, cy, cz), (sx, sy, sz) = cos, sin
+        rows = (
+            (cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx),
+            (sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx),
+            (-sy, cy * sx, cy * cx),
+        )
+        rotation = torch.stack([torch.stack(row, 1) for row in rows], 1)
+        return cls(rotation, torch.zeros_like(angles) if translation is None else translation)
+
+    @classmethod
+    def from_view(cls, view: Tensor, camera: CameraConfig) -> Pose:
+        """Pose of a view network's output ``view`` (B,6) in -1..1: pitch, yaw, roll, then translation x, y, z.
+
+        1 stands for ``camera.view_angle_deg``, ``view_translation_xy`` and ``view_translation_z``.
+        """
+        if view.dim() != 2 or view.shape[1] != 6:
+            raise ValueError(f"view has shape {tuple(view.shape)}, must be (B, 6).")
+        translation = torch.cat((view[:, 3:5] * camera.view_translation_xy, view[:, 5:] * camera.view_translation_z), 1)
+        return cls.from_angles(view[:, :3] * math.radians(camera.view_angle_deg), translation)
+
+    @property
+    def batch(self) -> int:
+        return self.rotation.shape[0]
+
+    def offset(self, camera: CameraConfig) -> Tensor:
+        """(B,3) vector o of the same motion written p' = R p + o, that is c + t - R c."""
+        # R c is center_depth times R's third column.
+        center = torch.zeros_like(self.translation)
+        center[:, 2] = camera.center_depth
+        return center + self.translation - camera.center_depth * self.rotation[:, :, 2]
+
+    def apply(self, points: Tensor, camera: CameraConfig) -> Tensor:
+        """Move ``points`` (B,...,3); a pose of batch 1 moves points of any batch and the other way round."""
+        offset = self.offset(camera)
+        flat = points.reshape(points.shape[0], -1, 3)
+        moved = flat @ self.rotation.transpose(1, 2) + offset[:, None]
+        return moved.reshape(moved.shape[0], *points.shape[1:])
+
+    def inverse(self) -> Pose:
+        """The motion back: ``pose.inverse().apply(pose.apply(p, camera), camera)`` is p."""
+        back = self.rotation.transpose(1, 2)
+        return Pose(back, -(back @ self.translation[:, :, None])[:, :, 0])
+
+    def compose(self, other: Pose) -> Pose:
+        """This motion after ``other``. Rotations are multiplied: Euler angles neither add nor subtract."""
+        moved = (self.rotation @ other.translation[:, :, None])[:, :, 0]
+        return Pose(self.rotation @ other.rotation, moved + self.translation)
+
+    def expand(self, batch: int) -> Pose:
+        """A single pose seen as ``batch`` equal ones (no copy)."""
+        return Pose(self.rotation.expand(batch, 3, 3), self.translation.expand(batch, 3))
+
+    def index(self, which: int | slice | Tensor) -> Pose:
+        """The poses ``which`` of the batch; an int gives a batch of one."""
+        if isinstance(which, int):
+            which = slice(which, which + 1 if which != -1 else None)
+        return Pose(self.rotation[which], self.translation[which])
+
+    def to(self, *args, **kwargs) -> Pose:
+        """Tensors moved or cast as by ``torch.Tensor.to``."""
+        return Pose(self.rotation.to(*args, **kwargs), self.translation.to(*args, **kwargs))
+
+    def detach(self) -> Pose:
+        """The same pose without gradient."""
+        return Pose(self.rotation.detach(), self.translation.detach())
