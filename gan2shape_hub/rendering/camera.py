@@ -23,8 +23,16 @@ def focal_px(size: int, fov_deg: float) -> float:
     return (size - 1) / 2 / math.tan(math.radians(fov_deg) / 2)
 
 
+def widen(values: Tensor) -> Tensor:
+    """float32 for what a network computed in half precision, whose 8 to 11 bits are too few for geometry."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def pixel_rays(size: tuple[int, int], camera: CameraConfig, like: Tensor) -> tuple[Tensor, Tensor]:
-    """x/z (1,W) and y/z (H,1) of the ray through each pixel of an image of ``size`` (H,W); dtype, device of ``like``."""
+    """x/z (1,W) and y/z (H,1) of the rays through the pixels of an image of ``size`` (H,W).
+
+    dtype and device are those of ``like``.
+    """
     height, width = size
     focal = focal_px(width, camera.fov_deg)
     u = torch.arange(width, dtype=like.dtype, device=like.device)
@@ -106,6 +114,7 @@ class Pose:
         """
         if view.dim() != 2 or view.shape[1] != 6:
             raise ValueError(f"view has shape {tuple(view.shape)}, must be (B, 6).")
+        view = widen(view)
         translation = torch.cat((view[:, 3:5] * camera.view_translation_xy, view[:, 5:] * camera.view_translation_z), 1)
         return cls.from_angles(view[:, :3] * math.radians(camera.view_angle_deg), translation)
 
@@ -122,20 +131,24 @@ class Pose:
 
     def apply(self, points: Tensor, camera: CameraConfig) -> Tensor:
         """Move ``points`` (B,...,3); a pose of batch 1 moves points of any batch and the other way round."""
-        offset = self.offset(camera)
-        flat = points.reshape(points.shape[0], -1, 3)
-        moved = flat @ self.rotation.transpose(1, 2) + offset[:, None]
-        return moved.reshape(moved.shape[0], *points.shape[1:])
+        # Planes instead of a matrix product: autocast would round a product to 8 or 11 bits, and a strip of depth 0.2
+        # at distance 1 has none to spare.
+        inner = [1] * (points.dim() - 2)
+        r = self.rotation.reshape(-1, *inner, 3, 3)
+        x, y, z = points.unbind(-1)
+        moved = torch.stack([r[..., k, 0] * x + r[..., k, 1] * y + r[..., k, 2] * z for k in range(3)], -1)
+        return moved + self.offset(camera).reshape(-1, *inner, 3)
 
     def inverse(self) -> Pose:
         """The motion back: ``pose.inverse().apply(pose.apply(p, camera), camera)`` is p."""
         back = self.rotation.transpose(1, 2)
-        return Pose(back, -(back @ self.translation[:, :, None])[:, :, 0])
+        return Pose(back, -(back * self.translation[:, None]).sum(2))
 
     def compose(self, other: Pose) -> Pose:
         """This motion after ``other``. Rotations are multiplied: Euler angles neither add nor subtract."""
-        moved = (self.rotation @ other.translation[:, :, None])[:, :, 0]
-        return Pose(self.rotation @ other.rotation, moved + self.translation)
+        moved = (self.rotation * other.translation[:, None]).sum(2)
+        rotation = (self.rotation[:, :, :, None] * other.rotation[:, None]).sum(2)  # not @, see apply
+        return Pose(rotation, moved + self.translation)
 
     def expand(self, batch: int) -> Pose:
         """A single pose seen as ``batch`` equal ones (no copy)."""

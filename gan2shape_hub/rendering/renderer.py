@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
-from gan2shape_hub.rendering.camera import Pose, focal_px, pixel_rays, project, unproject
-from gan2shape_hub.rendering.rasterize import rasterize
+from gan2shape_hub.rendering.camera import Pose, focal_px, pixel_rays, project, unproject, widen
+from gan2shape_hub.rendering.rasterize import find_winners, plane_depth
+from gan2shape_hub.rendering.search import screen_planes
 
 
 @dataclass(frozen=True)
 class RenderedView:
-    """A sheet seen from a pose: ``image`` (B,3,H,W) in the texture's range, ``mask`` (B,1,H,W) of 0 and 1 in the image's
-    dtype (1: the sheet is there), view ``depth`` (B,H,W) in scene units, ``grid`` (B,H,W,2) as `sampling_grid` has it.
+    """A sheet seen from a pose: ``image`` (B,3,H,W) in the texture's range, ``mask`` (B,1,H,W) of 0 and 1 (1: the sheet
+    is there), view ``depth`` (B,H,W) in scene units, ``grid`` (B,H,W,2) as `sampling_grid` has it.
     """
 
     image: Tensor
@@ -56,6 +57,7 @@ def raw_to_depth(raw: Tensor, camera: CameraConfig) -> Tensor:
         raw = raw[:, 0]
     if raw.dim() != 3:
         raise ValueError(f"raw has shape {tuple(raw.shape)}, must be (B, 1, H, W) or (B, H, W).")
+    raw = widen(raw)
     unit = torch.tanh(raw - raw.mean((1, 2), keepdim=True))
     middle, half = (camera.max_depth + camera.min_depth) / 2, (camera.max_depth - camera.min_depth) / 2
     return pinned_border(middle + half * unit, camera)
@@ -84,16 +86,43 @@ def warp_depth(depth: Tensor, pose: Pose, camera: CameraConfig, impl: str = "aut
     Clamped to [min_depth - m, max_depth + m], m = (max_depth - min_depth) / 2. Pixels that the sheet does not cover
     are at max_depth + m with mask 0, and so are pixels where the sheet is that far. ``impl`` as in `rasterize`.
     """
-    batch, height, width = depth.shape
-    points = pose.apply(unproject(depth, camera), camera)
-    batch = points.shape[0]
-    pixels = project(points, camera, (height, width)).reshape(batch, -1, 2)
-    faces = sheet_faces((height, width), depth.device)
-    fragments = rasterize(pixels, points[..., 2].reshape(batch, -1), faces, (height, width), impl)
+    if depth.dim() != 3 or min(depth.shape[1:]) < 2:
+        raise ValueError(f"depth has shape {tuple(depth.shape)}, must be (B, H, W) with H and W 2 or more.")
+    height, width = depth.shape[1:]
+    x, y, z = _move(depth, pose, camera)
+    focal = focal_px(width, camera.fov_deg)
+    planes = screen_planes(
+        *(c.flatten(1) for c in (x / z * focal + (width - 1) / 2, y / z * focal + (height - 1) / 2, z))
+    )
+    winner = find_winners(planes, sheet_faces((height, width), depth.device), (height, width), impl)
     margin = (camera.max_depth - camera.min_depth) / 2
     far = camera.max_depth + margin
-    view_depth = torch.where(fragments.face >= 0, fragments.depth, far).clamp(camera.min_depth - margin, far)
-    return view_depth, (view_depth < far).to(depth.dtype)[:, None]
+    view_depth = plane_depth(planes, _sheet_corners(winner), winner, far).clamp(camera.min_depth - margin, far)
+    return view_depth, (view_depth.detach() < far).to(depth.dtype)[:, None]
+
+
+def _sheet_corners(winner: Tensor) -> list[Tensor]:
+    """`corner_index` of a sheet of the size of ``winner`` (B,H,W), by arithmetic: no table to look up.
+
+    A cell's two faces share its top right and bottom left vertex; the third is the top left or the bottom right one.
+    """
+    batch, height, width = winner.shape
+    face = winner.clamp_min(0)
+    cell = face >> 1
+    first = cell + torch.div(cell, width - 1, rounding_mode="floor")  # a row has one cell fewer than vertices
+    first += torch.arange(batch, device=winner.device)[:, None, None] * (height * width)
+    return [first + (face & 1) * (width + 1), first + width, first + 1]
+
+
+def _move(depth: Tensor, pose: Pose, camera: CameraConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y, z, each (B,H,W), of the pixels of ``depth`` (B,H,W) after ``pose``.
+
+    A point is depth times its ray, so it is the rays that are rotated; coordinates in planes of their own vectorise.
+    """
+    ray_x, ray_y = pixel_rays((depth.shape[1], depth.shape[2]), camera, depth)
+    r, o = pose.rotation[:, :, :, None, None], pose.offset(camera)[:, :, None, None]
+    x, y, z = (depth * (r[:, k, 0] * ray_x + (r[:, k, 1] * ray_y + r[:, k, 2])) + o[:, k] for k in range(3))
+    return x, y, z
 
 
 def sampling_grid(view_depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
@@ -103,12 +132,7 @@ def sampling_grid(view_depth: Tensor, pose: Pose, camera: CameraConfig) -> Tenso
     ``view_depth`` (B,H,W). The points on the view's rays are moved back by ``pose`` and projected.
     """
     height, width = view_depth.shape[1:]
-    ray_x, ray_y = pixel_rays((height, width), camera, view_depth)
-    back = pose.inverse()
-    r, o = back.rotation[:, :, :, None, None], back.offset(camera)[:, :, None, None]
-    # A point is depth times its ray, so it is the ray that is rotated; x and y in planes of their own, which is what
-    # vectorises.
-    x, y, z = (view_depth * (r[:, k, 0] * ray_x + r[:, k, 1] * ray_y + r[:, k, 2]) + o[:, k] for k in range(3))
+    x, y, z = _move(view_depth, pose.inverse(), camera)
     focal = focal_px(width, camera.fov_deg)
     return torch.stack((x / z * (2 * focal / (width - 1)), y / z * (2 * focal / (height - 1))), -1)
 
@@ -124,9 +148,9 @@ def render_view(
 ) -> RenderedView:
     """The sheet ``depth`` (B,H,W) with ``texture`` (B,C,H,W) seen from ``pose``.
 
-    Where the sheet is not seen, the image is ``background``, or with None (the default, as in the reference) the texture
-    where the ray meets the background's depth, its border colours repeated outwards: no hard edge for a network to
-    latch on to. The mask says what is valid. A depth, texture or pose of batch 1 serves the whole batch.
+    Where the sheet is not seen, the image is ``background``, or with None (the default, as in the reference) the
+    texture where the ray meets the background's depth, its border colours repeated outwards: no hard edge for a network
+    to latch on to. The mask says what is valid. A depth, texture or pose of batch 1 serves the whole batch.
     """
     view_depth, mask = warp_depth(depth, pose, camera, impl)
     grid = sampling_grid(view_depth, pose, camera)
