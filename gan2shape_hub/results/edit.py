@@ -1,0 +1,150 @@
+"""Edits of a finished reconstruction: other viewpoints and other light. Pure functions of the canonical scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.shading import Light, normals_from_depth
+from gan2shape_hub.results.texture import smooth
+
+LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
+    "left": (0.25, 0.95, (1.5, 0.3, 1.0)),
+    "right": (0.25, 0.95, (-1.5, 0.3, 1.0)),
+    "top": (0.25, 1.0, (0.0, 1.5, 1.0)),
+    "below": (0.25, 1.0, (0.0, -1.5, 1.0)),
+    "rim": (0.12, 1.4, (1.6, 0.2, -0.15)),
+    "flat": (0.85, 0.1, (0.0, 0.0, 1.0)),
+}
+"""Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
+
+RATIO_LIMITS = (0.15, 3.0)
+"""Bounds of new over old shading: beyond them the photograph's noise is all there is to amplify."""
+
+
+def make_light(
+    direction_x: float = 0.0,
+    direction_y: float = 0.0,
+    ambient: float = 0.3,
+    diffuse: float = 0.9,
+    *,
+    direction_z: float = 1.0,
+    like: Tensor | None = None,
+) -> Light:
+    """One light (batch of one), on the device and of the type of ``like``.
+
+    Args:
+        direction_x, direction_y, direction_z: the way the rays travel, any length above 0. x > 0 comes from the
+            image's left, y > 0 from above, z > 0 from the camera's side.
+        ambient, diffuse: 0 or more; about 1 in sum for a normally exposed image.
+
+    Raises:
+        ValueError: a number is not finite, negative where it may not be, or the direction has no length.
+    """
+    values = (direction_x, direction_y, direction_z, ambient, diffuse)
+    if not all(math.isfinite(v) for v in values):
+        raise ValueError(f"light has {values}, must be finite numbers.")
+    for name, value in (("ambient", ambient), ("diffuse", diffuse)):
+        if value < 0:
+            raise ValueError(f"light.{name} is {value}, must be 0 or more.")
+    direction = torch.tensor([[direction_x, direction_y, direction_z]], dtype=torch.float32)
+    if direction.norm() < 1e-6:
+        raise ValueError("light direction is (0, 0, 0), must have a length above 0.")
+    if like is not None:
+        direction = direction.to(like)
+    one = torch.ones_like(direction[:, 0])
+    return Light(one * ambient, one * diffuse, F.normalize(direction, dim=1))
+
+
+def preset_light(name: str, like: Tensor | None = None) -> Light:
+    """The light of `LIGHT_PRESETS` called ``name``; ValueError lists the names there are."""
+    if name not in LIGHT_PRESETS:
+        raise ValueError(f"light preset is '{name}', must be one of {', '.join(LIGHT_PRESETS)}.")
+    ambient, diffuse, (x, y, z) = LIGHT_PRESETS[name]
+    return make_light(x, y, ambient, diffuse, direction_z=z, like=like)
+
+
+def rotate_poses(
+    angles_deg: Sequence[tuple[float, float]],
+    camera: CameraConfig,
+    *,
+    start: Pose | None = None,
+    pivot: Tensor | None = None,
+) -> Pose:
+    """Poses turned away from ``start``.
+
+    Args:
+        angles_deg: N pairs (yaw, pitch) in degrees. A positive yaw turns a face to the image's left, a positive pitch
+            down (`Pose`).
+        camera: its rotation centre is the default pivot.
+        start: the pose turned from, batch of one: the input view, or None for the canonical, frontal one.
+        pivot: (3,) the point that stays where it is, in the canonical frame; None is the rotation centre.
+            The centre of a mesh keeps it in the middle of the image at large angles.
+
+    Returns:
+        N poses (canonical frame to view). Rotations are multiplied, Euler angles never added.
+    """
+    if len(angles_deg) == 0:
+        raise ValueError("angles_deg is empty, must hold at least one (yaw, pitch) pair.")
+    if start is None:
+        start = Pose.identity(1)
+    like = start.rotation
+    yaw, pitch = torch.tensor(angles_deg, dtype=like.dtype, device=like.device).deg2rad().unbind(1)
+    turn = Pose.from_angles(torch.stack((pitch, yaw, torch.zeros_like(yaw)), 1))
+    poses = turn.compose(start.expand(len(angles_deg)))
+    if pivot is None:
+        return poses
+    point = pivot.to(like).view(1, 1, 3)
+    shift = start.apply(point, camera) - poses.apply(point.expand(len(angles_deg), 1, 3), camera)
+    return Pose(poses.rotation, poses.translation + shift[:, 0])
+
+
+def swing_angles(frames: int, yaw_limit_deg: float, pitch_limit_deg: float = 0.0) -> list[tuple[float, float]]:
+    """(yaw, pitch) of a turntable that swings from side to side and loops without a jump; ``frames`` of 1 or more."""
+    if frames < 1:
+        raise ValueError(f"frames is {frames}, must be 1 or more.")
+    phase = [2 * math.pi * i / frames for i in range(frames)]
+    return [(yaw_limit_deg * math.sin(p), pitch_limit_deg * math.sin(2 * p)) for p in phase]
+
+
+@torch.no_grad()
+def relight(
+    texture: Tensor,
+    depth: Tensor,
+    old: Light,
+    new: Light,
+    camera: CameraConfig,
+) -> Tensor:
+    """Change the light of a texture and keep its sharpness: multiply it by new over old shading.
+
+    Args:
+        texture: (3, T, T) in -1..1, canonical, lit by ``old`` (a baked photograph).
+        depth: (S, S) canonical depth, scene units.
+        old, new: batches of one.
+        camera: of ``depth``.
+
+    Returns:
+        (3, T, T) in -1..1; ``texture`` itself where old and new shading agree. Brightening approaches white instead
+        of clipping; the ratio stays within `RATIO_LIMITS`.
+    """
+    # A ratio of shadings shows every bump of a pixel of depth, so normals are taken from a slightly smoothed sheet.
+    normals = normals_from_depth(smooth(depth[None, None], 2.0)[:, 0], camera)
+    ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp(*RATIO_LIMITS)
+    ratio = F.interpolate(ratio, texture.shape[-2:], mode="bicubic", align_corners=True).clamp(*RATIO_LIMITS)[0]
+    colour = (texture / 2 + 0.5).clamp(0, 1)
+    darker = colour * ratio
+    headroom = (1 - colour).clamp_min(1e-4)
+    brighter = colour + headroom * (1 - torch.exp(-colour * (ratio - 1).clamp_min(0) / headroom))
+    return torch.where(ratio > 1, brighter, darker).clamp(0, 1) * 2 - 1
+
+
+def _shading(normals: Tensor, light: Light) -> Tensor:
+    """(B, 1, H, W): ambient + diffuse * max(0, n . direction)."""
+    diffuse = (normals * light.direction[:, :, None, None]).sum(1, keepdim=True).clamp_min(0)
+    return light.ambient[:, None, None, None] + light.diffuse[:, None, None, None] * diffuse

@@ -1,0 +1,125 @@
+"""Images, depth maps and normal maps as files, and as pictures to look at."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from gan2shape_hub.results.atomic import atomic_file
+
+# Ten evenly spaced colours of matplotlib's "magma" (CC0): lightness rises evenly, so equal steps of depth look equal.
+_MAGMA = "000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf"
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """(3, H, W) or (1, 3, H, W) in -1..1 -> RGB; one channel -> L. Values outside are clamped."""
+    image = image.detach().float().cpu()
+    image = image[0] if image.dim() == 4 else image
+    array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
+def mask_to_pil(mask: Tensor) -> Image.Image:
+    """(H, W) or (..., H, W) of one map in 0..1 -> L."""
+    mask = mask.detach().float().cpu().reshape(mask.shape[-2:])
+    return Image.fromarray((mask.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+def normals_to_pil(normals: Tensor) -> Image.Image:
+    """(3, H, W) or (1, 3, H, W) normals as `rendering.normals_from_depth` gives them -> RGB normal map.
+
+    Red, green and blue are the outward normal's x (right), y (up) and z (toward the viewer), -1..1 to 0..255, as
+    OpenGL normal maps have it; a surface facing the viewer is (128, 128, 255).
+    """
+    x, y, z = (normals[0] if normals.dim() == 4 else normals).detach().float().cpu()
+    # Those normals are inward in a frame with y down: outward and y up negates x, and y and z twice.
+    return to_pil(torch.stack((-x, y, z)))
+
+
+def depth_to_pil(depth: Tensor, mask: Tensor | None = None) -> Image.Image:
+    """(H, W) depth -> RGB picture, near bright and far dark, contrast stretched between the 1st and 99th percentile.
+
+    Pixels outside ``mask`` (H, W), or not finite, become the far colour and do not count for the contrast.
+    """
+    values = depth.detach().float().cpu().numpy()
+    valid = np.isfinite(values)
+    if mask is not None:
+        valid &= mask.detach().cpu().reshape(values.shape).numpy() > 0.5
+    near, far = np.percentile(values[valid], (1, 99)) if valid.any() else (0.0, 1.0)
+    nearness = np.where(valid, (far - values) / max(far - near, 1e-9), 0).clip(0, 1)
+    stops = np.array([[int(c[i : i + 2], 16) for i in (0, 2, 4)] for c in _MAGMA.split()], dtype=float)
+    at = np.linspace(0, 1, len(stops))
+    rgb = np.stack([np.interp(nearness, at, stops[:, k]) for k in range(3)], -1)
+    return Image.fromarray(rgb.round().astype(np.uint8))
+
+
+def write_image(path: str | Path, image: Image.Image, text: dict[str, str] | None = None) -> Path:
+    """PNG (or what the suffix says), atomically; ``text`` goes into PNG text fields."""
+    info = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value)
+    # Encoded in memory first: a full disk then shows as the system's own error, not as Pillow's "encoder error -2".
+    data = io.BytesIO()
+    kind = Image.registered_extensions().get(Path(path).suffix.lower(), "PNG")
+    image.save(data, kind, **({"pnginfo": info} if kind == "PNG" else {}))
+    with atomic_file(path) as part:
+        part.write_bytes(data.getvalue())
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class DepthScale:
+    """How a 16-bit depth PNG stores depth: depth = near + (value - 1) / 65534 * (far - near); value 0 is no data."""
+
+    near: float
+    far: float
+
+
+def write_depth_png(
+    path: str | Path, depth: Tensor, *, mask: Tensor | None = None, near: float | None = None, far: float | None = None
+) -> DepthScale:
+    """16-bit greyscale PNG, larger is further; its scale is in the PNG's text fields (`DepthScale`).
+
+    Args:
+        depth: (H, W) scene units.
+        mask: (H, W); outside it, and where depth is not finite, the value is 0 (no data).
+        near, far: depths stored as 1 and 65535; None takes the smallest and largest valid depth.
+    """
+    values = depth.detach().double().cpu().numpy()
+    valid = np.isfinite(values)
+    if mask is not None:
+        valid &= mask.detach().cpu().reshape(values.shape).numpy() > 0.5
+    known = values[valid] if valid.any() else np.zeros(1)
+    near = float(known.min()) if near is None else near
+    far = float(known.max()) if far is None else far
+    unit = np.where(valid, (values - near) / max(far - near, 1e-12), 0).clip(0, 1)
+    stored = np.where(valid, np.round(unit * 65534) + 1, 0).astype(np.uint16)
+    text = {
+        "depth_near": repr(near),
+        "depth_far": repr(far),
+        "depth_formula": "depth = depth_near + (value - 1) / 65534 * (depth_far - depth_near); value 0 is no data",
+        "depth_unit": "scene units along the viewing axis, larger is further",
+    }
+    write_image(path, Image.fromarray(stored), text)
+    return DepthScale(near, far)
+
+
+def read_depth_png(path: str | Path) -> np.ndarray:
+    """(H, W) float64 depth of a file by `write_depth_png`; NaN where it holds no data."""
+    with Image.open(path) as image:
+        near, far = float(image.text["depth_near"]), float(image.text["depth_far"])
+        stored = np.asarray(image).astype(np.float64)
+    return np.where(stored > 0, near + (stored - 1) / 65534 * (far - near), np.nan)
+
+
+def write_depth_npy(path: str | Path, depth: Tensor) -> Path:
+    """``depth`` (H, W) as float32 NPY, no pickle; scene units, larger is further."""
+    with atomic_file(path) as part, part.open("wb") as out:
+        np.save(out, depth.detach().cpu().numpy().astype(np.float32), allow_pickle=False)
+    return Path(path)

@@ -1,0 +1,159 @@
+"""The photograph as a texture of the canonical sheet, as sharp as the photograph is.
+
+The method works at 128 pixels; its albedo is as blurred as that. A mesh should carry the photograph instead: every
+texel of the canonical texture is looked up where the input view shows it. What that view does not show (behind the
+nose of a turned head, outside the frame) is filled from the shaded albedo, brought to the colours at the seam.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.rendering.camera import Pose, project, unproject
+from gan2shape_hub.rendering.renderer import visible_from
+from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
+
+FORESHORTENING = (0.2, 0.5)
+"""Confidence rises from 0 to 1 between these ratios of a surface's size in the photograph to that in the texture: seen
+more edge-on than that, the photograph smears."""
+
+
+@dataclass(frozen=True)
+class BakedTexture:
+    """A texture in the canonical frame; texel (0, 0) and (T-1, T-1) are the corner pixels of the depth map."""
+
+    image: Tensor
+    """(3, T, T) in -1..1."""
+    confidence: Tensor
+    """(1, T, T) in 0..1: 1 where the photograph shows the texel, 0 where it was filled from the albedo."""
+
+
+@torch.no_grad()
+def bake_texture(
+    source: Tensor,
+    depth: Tensor,
+    albedo: Tensor,
+    pose: Pose,
+    light: Light,
+    camera: CameraConfig,
+    *,
+    size: int | None = None,
+) -> BakedTexture:
+    """Resample a photograph into the canonical frame.
+
+    Args:
+        source: (3, P, P) in -1..1, the square that was shrunk (antialiased, edges aligned) to the working size S.
+        depth: (S, S) canonical depth, scene units.
+        albedo: (3, S, S) in -1..1, canonical.
+        pose: from the canonical frame to the photograph's view, batch of one.
+        light: the photograph's, batch of one.
+        camera: of ``depth``.
+        size: side T of the texture; None takes P, at most 1024.
+
+    Returns:
+        :class:`BakedTexture` on the device of ``depth``. Needs about 60 T^2 bytes of memory (60 MB at 1024).
+    """
+    sheet = depth.shape[-1]
+    if depth.shape != (sheet, sheet) or albedo.shape != (3, sheet, sheet) or source.dim() != 3:
+        raise ValueError(
+            f"depth {tuple(depth.shape)}, albedo {tuple(albedo.shape)} and source {tuple(source.shape)} "
+            "must be (S, S), (3, S, S) and (3, P, P)."
+        )
+    if size is None:
+        size = min(source.shape[-1], 1024)
+    fine = upsample_depth(depth, size)
+    points = pose.apply(unproject(fine[None], camera), camera)
+    pixels = project(points, camera, (sheet, sheet))[0]
+    # Pixel i of the small image covers the photograph's pixels from i P/S to (i+1) P/S: edges align, not the centres
+    # of the corner pixels. Getting this wrong shifts the texture by half a small pixel, 4 of 1024, at the border.
+    lookup = (2 * pixels + 1) / sheet - 1
+    photo = F.grid_sample(source[None], lookup[None], "bicubic", "border", align_corners=False).clamp(-1, 1)
+    del points, pixels, lookup, fine
+
+    confidence = _confidence(depth, pose, camera)
+    fill, _ = shade(albedo[None], normals_from_depth(depth[None], camera), light)
+    fill = fill.clamp(-1, 1)
+    # Carry the difference of colours at the seam smoothly into what is hidden. At the sheet's resolution: what is
+    # matched is colour, not detail.
+    coarse = (sheet, sheet)
+    difference = _shrink(photo, coarse) - fill
+    fill = fill + _extrapolate(difference, confidence)
+
+    weight = F.interpolate(confidence, (size, size), mode="bilinear", align_corners=True)
+    fill = F.interpolate(fill, (size, size), mode="bicubic", align_corners=True)
+    image = (fill + weight * (photo - fill)).clamp(-1, 1)
+    return BakedTexture(image=image[0], confidence=weight[0])
+
+
+def upsample_depth(depth: Tensor, size: int) -> Tensor:
+    """(H, W) -> (size, size) bicubic, corner pixels onto corner pixels, without ringing at depth cliffs."""
+    if depth.shape == (size, size):
+        return depth
+    fine = F.interpolate(depth[None, None], (size, size), mode="bicubic", align_corners=True)[0, 0]
+    low = -F.max_pool2d(-depth[None, None], 3, 1, 1)[0, 0]
+    high = F.max_pool2d(depth[None, None], 3, 1, 1)[0, 0]
+    steps = torch.arange(size, device=depth.device)
+    rows = (steps * (depth.shape[0] - 1) // (size - 1))[:, None]
+    cols = (steps * (depth.shape[1] - 1) // (size - 1))[None]
+    return fine.clamp(low[rows, cols], high[rows, cols])
+
+
+def _confidence(depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
+    """(1, 1, S, S) in 0..1: seen by ``pose``, and not much more edge-on than in the texture.
+
+    Feathered inwards, so that what is not seen stays 0.
+    """
+    normals = normals_from_depth(depth[None], camera)
+    points = unproject(depth[None], camera)
+    here = (normals * F.normalize(points, dim=-1).movedim(-1, 1)).sum(1, keepdim=True)
+    turned = torch.einsum("bij,bjhw->bhwi", pose.rotation, normals)
+    there = (turned * F.normalize(pose.apply(points, camera), dim=-1)).sum(-1)[:, None]
+    low, high = FORESHORTENING
+    facing = ((there / here.clamp_min(0.05) - low) / (high - low)).clamp(0, 1)
+    seen = visible_from(depth[None], pose, camera) * (facing > 0)
+    # Shrink by two pixels (the photograph's silhouette pixels mix object and background) and soften by as much.
+    seen = smooth(-_pool_max(-seen, 5), 2.0)
+    return seen * smooth(facing, 1.0)
+
+
+def _pool_max(x: Tensor, kernel: int) -> Tensor:
+    return F.max_pool2d(F.pad(x, (kernel // 2,) * 4, mode="replicate"), kernel, 1)
+
+
+def smooth(x: Tensor, radius: float) -> Tensor:
+    """Separable blur of (B, C, H, W) with support 2 * ceil(radius) + 1, borders replicated."""
+    r = math.ceil(radius)
+    kernel = torch.exp(-0.5 * (torch.arange(-r, r + 1, dtype=x.dtype, device=x.device) / (radius / 1.5)) ** 2)
+    kernel = kernel / kernel.sum()
+    channels = x.shape[1]
+    x = F.pad(x, (r,) * 4, mode="replicate")
+    x = F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+
+
+def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased (…, T, T) -> (…, S, S), corner pixels onto corner pixels."""
+    if x.shape[-2:] == size:
+        return x
+    if x.shape[-1] < size[1]:
+        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+    return F.interpolate(x, size, mode="bilinear", align_corners=True, antialias=True)
+
+
+def _extrapolate(values: Tensor, weight: Tensor) -> Tensor:
+    """Push-pull: keep ``values`` (1, C, H, W) where ``weight`` (1, 1, H, W) is 1, spread them smoothly elsewhere."""
+    if min(values.shape[-2:]) <= 2:
+        total = weight.sum((2, 3), keepdim=True)
+        mean = (values * weight).sum((2, 3), keepdim=True) / total.clamp_min(1e-6)
+        return mean.expand_as(values)
+    coarse_weight = F.avg_pool2d(weight, 2, ceil_mode=True)
+    coarse_values = F.avg_pool2d(values * weight, 2, ceil_mode=True) / coarse_weight.clamp_min(1e-6)
+    coarse = _extrapolate(coarse_values, (coarse_weight * 4).clamp(max=1))
+    spread = F.interpolate(coarse, values.shape[-2:], mode="bilinear", align_corners=False)
+    return weight * values + (1 - weight) * spread
