@@ -1,0 +1,156 @@
+"""Read NVIDIA's network pickles without running them.
+
+A pickle is a small program that may call any importable function. NVIDIA's files need eight of them; this unpickler
+knows those names, answers each with a harmless stand-in of its own, and refuses every other name. The Python source
+that the files carry (``module_src``) is never executed; constructors are never called.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .verify import ConversionError
+
+
+class RefusedGlobal(ConversionError):
+    """The pickle asks for a name that is not admitted."""
+
+
+@dataclass
+class Network:
+    """A module of the file, not built: the name of its class and its attributes."""
+
+    class_name: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def attribute(self, path: str, default: Any = None) -> Any:
+        """Attribute by dotted path through submodules, e.g. ``b4.mbstd.group_size``."""
+        *parents, name = path.split(".")
+        module: Any = self
+        for parent in parents:
+            module = module.state.get("_modules", {}).get(parent) if isinstance(module, Network) else None
+        return module.state.get(name, default) if isinstance(module, Network) else default
+
+    def modules(self, prefix: str = "") -> list[tuple[str, Network]]:
+        """Every module with its dotted name, this one first."""
+        found = [(prefix, self)]
+        for name, child in self._children("_modules").items():
+            if isinstance(child, Network):
+                found += child.modules(f"{prefix}.{name}" if prefix else str(name))
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by dotted name, as ``state_dict`` would give them."""
+        result = {}
+        for prefix, module in self.modules():
+            for kind in ("_parameters", "_buffers"):
+                for name, value in module._children(kind).items():
+                    if isinstance(value, Tensor):
+                        result[f"{prefix}.{name}" if prefix else str(name)] = value.detach()
+        return result
+
+    def _children(self, kind: str) -> dict[str, Any]:
+        value = self.state.get(kind)
+        return value if isinstance(value, dict) else {}
+
+
+class _EasyDict(dict):
+    """Stands in for ``dnnlib.util.EasyDict``, a dictionary with attribute access."""
+
+
+class _NumpyType:
+    """Stands in for ``numpy.dtype``: keeps the type's name only."""
+
+    def __init__(self, name: str = "", *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+_NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u1": "<B", "b1": "<?"}
+
+
+def _stand_ins() -> dict[tuple[str, str], Any]:
+    """Fresh stand-ins for one file, so that a file cannot leave a mark on the next one's."""
+
+    def reconstruct_persistent_obj(meta: Any) -> Network:
+        if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
+            raise ConversionError("a network in the pickle is not of the form that stylegan2-ada-pytorch writes.")
+        return Network(str(meta.get("class_name")), dict(meta["state"]))
+
+    def load_from_bytes(data: bytes) -> Any:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+    def rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+        return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, None)
+
+    def rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
+        return data
+
+    def numpy_scalar(kind: _NumpyType, data: bytes = b"") -> Any:
+        if kind.name not in _NUMPY_FORMATS:
+            raise ConversionError(f"a numpy value of type {kind.name!r} in the pickle is not supported.")
+        return struct.unpack(_NUMPY_FORMATS[kind.name], data)[0]
+
+    easy_dict = type("EasyDict", (_EasyDict,), {})
+    numpy_type = type("NumpyType", (_NumpyType,), {})
+    return {
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): reconstruct_persistent_obj,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
+        ("torch.storage", "_load_from_bytes"): load_from_bytes,
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("dnnlib.util", "EasyDict"): easy_dict,
+        ("builtins", "set"): set,
+        ("numpy", "dtype"): numpy_type,
+        ("numpy.core.multiarray", "scalar"): numpy_scalar,
+        ("numpy._core.multiarray", "scalar"): numpy_scalar,
+    }
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self._known = _stand_ins()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self._known:
+            return self._known[module, name]
+        if module.startswith("dnnlib.tflib"):
+            raise RefusedGlobal(
+                "it is a TensorFlow-era StyleGAN pickle: convert it with NVIDIA's legacy.py to the PyTorch format first"
+            )
+        raise RefusedGlobal(f"it asks for {module}.{name}, which is not one of the names that network pickles need")
+
+
+def load_network_pickle(path: str | Path) -> Any:
+    """Contents of a stylegan2-ada-pytorch ``.pkl``: containers, numbers, tensors and ``Network`` stand-ins.
+
+    ConversionError in one sentence where the file is missing, damaged, or asks for any name but the admitted ones.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConversionError(f"{path} is not there: check the path.")
+    try:
+        with path.open("rb") as file:
+            return _Unpickler(file).load()
+    except RefusedGlobal as error:
+        raise RefusedGlobal(f"{path} was refused: {error}.") from None
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from None
+    except Exception as error:  # damaged pickles raise anything
+        if "Weights only load failed" in str(error):
+            raise RefusedGlobal(f"{path} was refused: tensor data in it holds something that is no tensor.") from None
+        raise ConversionError(
+            f"{path} is not a readable network pickle: it is damaged or of another format ({type(error).__name__})."
+        ) from None

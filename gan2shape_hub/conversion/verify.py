@@ -1,0 +1,215 @@
+"""What every conversion ends with: an atomic checkpoint folder that was loaded back, compared and sampled."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape_hub.config import CategoryConfig
+
+INDEX = "model_index.json"
+
+
+class ConversionError(ValueError):
+    """A file cannot be converted; the message is one sentence that says which file and why."""
+
+
+@dataclass
+class Report:
+    """What a conversion did: ``unused`` names what the file held and the checkpoint does not, ``notes`` the rest."""
+
+    source: str
+    unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report as short lines for a terminal or a model card."""
+        unused = ", ".join(self.unused) if self.unused else "nothing"
+        return [f"Converted from {self.source}.", *self.notes, f"Not used: {unused}."]
+
+
+@contextmanager
+def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder beside ``output`` that takes its place when the block ends well, and vanishes otherwise.
+
+    An existing checkpoint (or an empty folder) is replaced as a whole; anything else only where ``overwrite``.
+    """
+    output = Path(output).absolute()
+    check_output(output, overwrite)
+    part = output.with_name(f".{output.name}-{secrets.token_hex(4)}.part")
+    old = output.with_name(f".{output.name}-{secrets.token_hex(4)}.old")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        check_output(output, overwrite)  # it may have appeared meanwhile
+        if output.exists():
+            os.replace(output, old)
+        try:
+            os.replace(part, output)
+        except OSError:
+            if old.exists():
+                os.replace(old, output)
+            raise
+    except OSError as error:
+        raise ConversionError(
+            f"cannot write {output}: {error.strerror or error}; choose another --output folder."
+        ) from None
+    finally:
+        for folder in (part, old):
+            if folder.exists() and (folder is part or output.exists()):
+                _remove(folder)
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """ConversionError where writing ``output`` would destroy something that is not a checkpoint."""
+    if overwrite or not output.exists():
+        return
+    if not output.is_dir():
+        raise ConversionError(f"{output} is a file: choose another --output, or pass --overwrite to replace it.")
+    if any(output.iterdir()) and not (output / INDEX).is_file():
+        raise ConversionError(
+            f"{output} exists and is not a checkpoint: choose another --output, or pass --overwrite to replace it."
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def finish(
+    output: Path,
+    config: CategoryConfig,
+    components: dict[str, nn.Module],
+    report: Report,
+    card: str,
+    overwrite: bool = False,
+) -> None:
+    """Write the checkpoint, load it back, compare every tensor, sample ``samples.png``, then rename it into place.
+
+    ConversionError where the samples are not finite or a tensor changed on the way.
+    """
+    from gan2shape_hub.hub import load_components, save_components  # above this layer's siblings: imported late
+
+    output = Path(output)
+    check_output(output, overwrite)
+    grid = sample_grid(components["generator"], config.truncation)
+    with output_folder(output, overwrite) as part:
+        save_components(part, config, components, card)
+        loaded_config, loaded = load_components(part)
+        if loaded_config != config:
+            raise ConversionError("config.json did not come back as it was written: this is a bug, please report it.")
+        compare(components, loaded)
+        grid.save(part / "samples.png")
+
+
+def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None:
+    """ConversionError naming the first tensor that is not the same, to the bit, in ``loaded`` as in ``written``."""
+    for name, module in written.items():
+        if name not in loaded:
+            raise ConversionError(f"component {name} did not come back from the checkpoint: please report it.")
+        after = loaded[name].state_dict()
+        before = module.state_dict()
+        for key, tensor in before.items():
+            same = key in after and tensor.dtype == after[key].dtype and torch.equal(tensor, after[key])
+            if not same:
+                raise ConversionError(f"tensor {name}.{key} did not come back as it was written: please report it.")
+        if extra := sorted(set(after) - set(before)):
+            raise ConversionError(f"tensor {name}.{extra[0]} appeared on the way: please report it.")
+
+
+@torch.no_grad()
+def sample_grid(generator: nn.Module, truncation: float, rows: int = 3, columns: int = 4, seed: int = 0):
+    """A PIL image of ``rows`` x ``columns`` samples (z from ``seed``, truncated); ConversionError unless all finite."""
+    from PIL import Image
+
+    rng = torch.Generator().manual_seed(seed)
+    z = torch.randn(rows * columns, generator.latent_dim, generator=rng)
+    w = generator.truncate(generator.mapping(z), truncation)
+    images = torch.cat([generator(one) for one in w.split(1)])
+    if not torch.isfinite(images).all():
+        raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+    size = pixels.shape[-1]
+    sheet = pixels.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
+    return Image.fromarray(sheet.numpy())
+
+
+def set_latent_mean(generator: nn.Module, stored: Tensor | None, report: Report, name: str) -> None:
+    """Fill ``latent_mean`` with the file's, or with the mean of 65,536 mapped latents (seed 0) where it has none."""
+    if stored is not None:
+        if stored.numel() != generator.latent_dim:
+            raise ConversionError(f"{name} has {stored.numel()} numbers, expected {generator.latent_dim}.")
+        generator.latent_mean.copy_(stored.reshape(-1))
+        return
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        z = torch.randn(65_536, generator.latent_dim, generator=rng)
+        generator.latent_mean.copy_(torch.cat([generator.mapping(part) for part in z.split(8192)]).mean(0))
+    report.notes.append(f"The file has no {name}: the mean latent is that of 65,536 samples.")
+
+
+class Tensors:
+    """A state dict read once: every tensor is checked as it is taken, and what nobody took is known at the end."""
+
+    def __init__(self, tensors: dict[str, Tensor], where: str) -> None:
+        self.where = where
+        self.tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
+        self.taken: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.tensors:
+            raise ConversionError(f"{self.where} has no tensor {name}: it is not a network of the expected kind.")
+        return tuple(self.tensors[name].shape)
+
+    def take(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+        """The tensor in float32; ConversionError where it is missing, of another shape or not finite."""
+        found = self.shape(name)
+        if shape is not None and found != tuple(shape):
+            raise ConversionError(f"{self.where}: tensor {name} has shape {found}, expected {tuple(shape)}.")
+        value = self.tensors[name].detach().to("cpu", torch.float32)
+        if not torch.isfinite(value).all():
+            raise ConversionError(f"{self.where}: tensor {name} holds values that are not finite.")
+        self.taken.add(name)
+        return value
+
+    def check_kernels(self, suffix: str, gain: Callable[[str], float | None]) -> None:
+        """Every tensor called ``*suffix`` must be [1, 3, 3, 1] x [1, 3, 3, 1] of sum ``gain(name)``."""
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        expected = torch.outer(taps, taps) / 64
+        for name in [n for n in self.tensors if n.endswith(suffix)]:
+            kernel = self.take(name)
+            if kernel.shape != (4, 4) or not torch.allclose(kernel, expected * gain(name), atol=1e-5):
+                raise ConversionError(
+                    f"{self.where}: filter {name} is not [1, 3, 3, 1]: networks with other filters are not supported."
+                )
+
+    def unused(self) -> list[str]:
+        return sorted(set(self.tensors) - self.taken)
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """``load_state_dict`` with every name and shape checked; ConversionError names the first that does not fit."""
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            raise ConversionError(f"{where} has no tensor {name}.")
+        if state[name].shape != tensor.shape:
+            shapes = f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+            raise ConversionError(f"{where}: tensor {name} has shape {shapes}.")
+    if extra := sorted(set(state) - set(own)):
+        raise ConversionError(f"{where} has a tensor {extra[0]} that the network does not.")
+    module.load_state_dict(state, strict=True)
