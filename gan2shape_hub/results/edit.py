@@ -12,19 +12,19 @@ from torch import Tensor
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.shading import Light, normals_from_depth
-from gan2shape_hub.results.texture import smooth
+from gan2shape_hub.results.texture import smooth, without_border
 
 LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
-    "left": (0.25, 0.95, (1.5, 0.3, 1.0)),
-    "right": (0.25, 0.95, (-1.5, 0.3, 1.0)),
-    "top": (0.25, 1.0, (0.0, 1.5, 1.0)),
-    "below": (0.25, 1.0, (0.0, -1.5, 1.0)),
-    "rim": (0.12, 1.4, (1.6, 0.2, -0.15)),
-    "flat": (0.85, 0.1, (0.0, 0.0, 1.0)),
+    "left": (0.42, 0.80, (1.3, 0.25, 1.0)),
+    "right": (0.42, 0.80, (-1.3, 0.25, 1.0)),
+    "top": (0.42, 0.80, (0.0, 1.1, 1.0)),
+    "below": (0.42, 0.80, (0.0, -1.1, 1.0)),
+    "rim": (0.30, 1.00, (1.6, 0.2, 0.4)),
+    "flat": (0.90, 0.12, (0.0, 0.0, 1.0)),
 }
 """Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
 
-RATIO_LIMITS = (0.15, 3.0)
+RATIO_LIMITS = (0.2, 2.5)
 """Bounds of new over old shading: beyond them the photograph's noise is all there is to amplify."""
 
 
@@ -134,7 +134,8 @@ def relight(
         of clipping; the ratio stays within `RATIO_LIMITS`.
     """
     # A ratio of shadings shows every bump of a pixel of depth, so normals are taken from a slightly smoothed sheet.
-    normals = normals_from_depth(smooth(depth[None, None], 2.0)[:, 0], camera)
+    sheet = without_border(depth, camera)[None, None]
+    normals = normals_from_depth(smooth(sheet, 2.0)[:, 0], camera)
     ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp(*RATIO_LIMITS)
     ratio = F.interpolate(ratio, texture.shape[-2:], mode="bicubic", align_corners=True).clamp(*RATIO_LIMITS)[0]
     colour = (texture / 2 + 0.5).clamp(0, 1)

@@ -23,6 +23,7 @@ from torch import Tensor
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import focal_px
 from gan2shape_hub.results import cells as grid
+from gan2shape_hub.results.texture import border_columns
 
 MAX_STRETCH = 5.0
 """Default of ``max_stretch``: cut where the surface is seen at less than 11.5 degrees."""
@@ -51,7 +52,7 @@ def build_mesh(
     mask: Tensor | None = None,
     max_stretch: float = MAX_STRETCH,
     upsample: int = 2,
-    max_hole: float = 0.01,
+    max_hole: float = 0.06,
 ) -> SheetMesh:
     """Triangulate a canonical depth map and cut away what it does not really show.
 
@@ -62,7 +63,8 @@ def build_mesh(
         max_stretch: largest area of a patch of surface relative to its picture (1 / cosine of the angle between its
             normal and the line of sight), above 1. Lower cuts more at silhouettes; ``math.inf`` cuts nothing.
         upsample: cells per pixel and direction, 1 or more; depth in between is bicubic.
-        max_hole: enclosed holes of at most this fraction of the mesh are filled, after flattening the depth there.
+        max_hole: enclosed holes that cutting tore, of at most this fraction of the mesh, are closed again by flattening
+            the slope there: a cut that detaches nothing is a crack in a face. Holes of ``mask`` stay.
 
     Returns:
         The mesh: one connected piece, manifold, no unused vertex.
@@ -79,8 +81,7 @@ def build_mesh(
         raise ValueError(f"max_stretch is {max_stretch}, must be above 1.")
     if upsample < 1:
         raise ValueError(f"upsample is {upsample}, must be 1 or more.")
-    width = depth.shape[1]
-    border = max(1, round(camera.border_px * width / 128)) if camera.border_px else 0
+    border = border_columns(depth.shape[1], camera)
     z, inside = _fine_grid(depth.detach().float().cpu(), mask, border, upsample)
     rows, cols = z.shape
     # Position of every grid vertex: column and row in pixels of ``depth``, and depth.
@@ -196,7 +197,10 @@ def _fill_holes(
     holes = grid.small_holes(kept, int(max_hole * kept.sum()))
     if not holes:
         return kept, place
-    filled = np.logical_or.reduce(holes) & inside
+    torn = [hole & inside for hole in holes if inside[hole].mean() > 0.5]
+    if not torn:
+        return kept, place
+    filled = np.logical_or.reduce(torn)
     kept = kept | filled
     z = place[..., 2].copy()
     region = np.zeros(z.shape, bool)

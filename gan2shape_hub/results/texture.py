@@ -65,6 +65,8 @@ def bake_texture(
             f"depth {tuple(depth.shape)}, albedo {tuple(albedo.shape)} and source {tuple(source.shape)} "
             "must be (S, S), (3, S, S) and (3, P, P)."
         )
+    # The pinned border is no surface: it would shade and hide what is beside it.
+    depth = without_border(depth, camera)
     if size is None:
         size = min(source.shape[-1], 1024)
     fine = upsample_depth(depth, size)
@@ -79,16 +81,31 @@ def bake_texture(
     confidence = _confidence(depth, pose, camera)
     fill, _ = shade(albedo[None], normals_from_depth(depth[None], camera), light)
     fill = fill.clamp(-1, 1)
-    # Carry the difference of colours at the seam smoothly into what is hidden. At the sheet's resolution: what is
-    # matched is colour, not detail.
-    coarse = (sheet, sheet)
-    difference = _shrink(photo, coarse) - fill
-    fill = fill + _extrapolate(difference, confidence)
+    # Carry the difference of colours at the seam into what is hidden. Smoothed first: it is the colour that is matched,
+    # and finer differences (a lock of hair at the seam) would be drawn out into streaks.
+    difference = (_shrink(photo, (sheet, sheet)) - fill) * confidence
+    radius = max(2.0, sheet / 20)
+    known = smooth(confidence, radius)
+    difference = smooth(difference, radius) / known.clamp_min(1e-6)
+    fill = fill + _extrapolate(difference, (known * 4).clamp(max=1))
 
     weight = F.interpolate(confidence, (size, size), mode="bilinear", align_corners=True)
     fill = F.interpolate(fill, (size, size), mode="bicubic", align_corners=True)
     image = (fill + weight * (photo - fill)).clamp(-1, 1)
     return BakedTexture(image=image[0], confidence=weight[0])
+
+
+def without_border(depth: Tensor, camera: CameraConfig) -> Tensor:
+    """(..., W) with the pinned border columns replaced by their inner neighbours: no cliff in normals and pictures."""
+    width = depth.shape[-1]
+    columns = border_columns(width, camera)
+    inner = torch.arange(width, device=depth.device).clamp(columns, width - 1 - columns)
+    return depth[..., inner]
+
+
+def border_columns(width: int, camera: CameraConfig) -> int:
+    """Pinned columns on each side of a depth map that is ``width`` pixels wide (as `rendering.pinned_border`)."""
+    return max(1, round(camera.border_px * width / 128)) if camera.border_px > 0 else 0
 
 
 def upsample_depth(depth: Tensor, size: int) -> Tensor:

@@ -1,0 +1,71 @@
+"""Everything a reconstruction is saved as, in one folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from gan2shape_hub.rendering.renderer import warp_depth
+from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.results import image_files, mesh_files
+from gan2shape_hub.results.animation import write_animation
+from gan2shape_hub.results.atomic import atomic_folder
+from gan2shape_hub.results.contact_sheet import contact_sheet
+from gan2shape_hub.results.scene import Scene
+from gan2shape_hub.results.texture import without_border
+from gan2shape_hub.results.views import turntable_frames
+
+
+@torch.no_grad()
+def export_scene(
+    folder: str | Path,
+    scene: Scene,
+    *,
+    result_json: str | None = None,
+    turntable: bool = True,
+    video: bool | None = None,
+    yaw_limit_deg: float = 45.0,
+) -> list[Path]:
+    """Save a reconstruction.
+
+    Args:
+        folder: made if missing; files of an earlier run are replaced one by one, other files are left alone.
+        scene: what to save.
+        result_json: text of ``result.json``; None leaves it out.
+        turntable: also draw the turntable, the slowest part.
+        video: True: turntable.mp4, False: turntable.webp; None: MP4 where PyAV is installed.
+        yaw_limit_deg: how far the turntable swings to each side.
+
+    Returns:
+        The files: mesh.glb, mesh.obj with mesh.mtl and mesh.png, mesh.ply; depth.npy and depth.png (seen from the
+        input's viewpoint, larger is further), normals.png and mask.png of the same view; albedo.png (canonical);
+        input.png, reconstruction.png, contact_sheet.png; the turntable; result.json.
+
+    Raises:
+        ExportError: one sentence naming the path and the remedy. Nothing half-written is left, as on Ctrl-C.
+    """
+    folder = Path(folder)
+    camera = scene.camera
+    texture = image_files.to_pil(scene.texture)
+    depth, mask = warp_depth(without_border(scene.depth, camera)[None], scene.pose, camera)
+    normals = image_files.normals_to_pil(normals_from_depth(depth, camera))
+    with atomic_folder(folder) as part:
+        mesh_files.write_glb(part / "mesh.glb", scene.mesh, texture, camera)
+        mesh_files.write_obj(part / "mesh.obj", scene.mesh, texture, camera)
+        mesh_files.write_ply(part / "mesh.ply", scene.mesh, texture, camera)
+        image_files.write_depth_npy(part / "depth.npy", depth[0])
+        image_files.write_depth_png(part / "depth.png", depth[0], mask=mask[0, 0])
+        image_files.write_image(part / "normals.png", normals)
+        image_files.write_image(part / "mask.png", image_files.mask_to_pil(mask))
+        image_files.write_image(part / "albedo.png", image_files.to_pil(scene.albedo))
+        image_files.write_image(part / "input.png", image_files.to_pil(scene.source))
+        image_files.write_image(part / "reconstruction.png", image_files.to_pil(scene.reconstruction))
+        image_files.write_image(part / "contact_sheet.png", contact_sheet(scene))
+        if turntable:
+            frames = turntable_frames(scene.mesh, scene.texture, camera, yaw_limit_deg=yaw_limit_deg)
+            write_animation(part / "turntable.mp4", frames, fps=16, video=video)
+        if result_json is not None:
+            (part / "result.json").write_text(result_json, encoding="utf-8")
+        names = sorted(file.name for file in part.iterdir())
+    return [folder / name for name in names]
