@@ -18,7 +18,7 @@ from torch import Tensor
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, focal_px, pixel_rays, project, unproject, widen
 from gan2shape_hub.rendering.rasterize import find_winners, plane_depth
-from gan2shape_hub.rendering.search import screen_planes
+from gan2shape_hub.rendering.search import NEAR, screen_planes
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def warp_depth(depth: Tensor, pose: Pose, camera: CameraConfig, impl: str = "aut
         raise ValueError(f"depth has shape {tuple(depth.shape)}, must be (B, H, W) with H and W 2 or more.")
     height, width = depth.shape[1:]
     x, y, z = _move(depth, pose, camera)
+    z = z.clamp_min(NEAR)  # not drawn at NEAR, and no division by zero whose gradient would be NaN
     focal = focal_px(width, camera.fov_deg)
     planes = screen_planes(
         *(c.flatten(1) for c in (x / z * focal + (width - 1) / 2, y / z * focal + (height - 1) / 2, z))
@@ -133,6 +134,7 @@ def sampling_grid(view_depth: Tensor, pose: Pose, camera: CameraConfig) -> Tenso
     """
     height, width = view_depth.shape[1:]
     x, y, z = _move(view_depth, pose.inverse(), camera)
+    z = z.clamp_min(NEAR)
     focal = focal_px(width, camera.fov_deg)
     return torch.stack((x / z * (2 * focal / (width - 1)), y / z * (2 * focal / (height - 1))), -1)
 
