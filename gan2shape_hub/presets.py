@@ -1,0 +1,157 @@
+"""The constants of every category, as the reference implementation sets them.
+
+``category_preset("cat")`` is what a converted checkpoint's ``config.json`` starts from. Where the reference has no
+configuration (aligned FFHQ faces, horses) or no such constant (shorter schedules, boxes where no mask is given), a
+comment says so. Numbers: Pan et al. (ICLR 2021) and its released configuration files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .config import (
+    CategoryConfig,
+    ConfigError,
+    LossConfig,
+    PriorConfig,
+    ProjectionConfig,
+    RoundConfig,
+    ScheduleConfig,
+    diagonal_gaussian,
+)
+
+_SIXTH, _TWELFTH = 1 / 6, 1 / 12
+_SPACE = "mapping_tail"
+
+
+def _rounds(first: tuple[int, int, int], later: tuple[int, int, int], stages: int, mirror_first: bool):
+    return (
+        RoundConfig(*first, mirror=mirror_first),
+        *(RoundConfig(*later) for _ in range(stages - 1)),
+    )
+
+
+def _schedules(paper: ScheduleConfig, mirror: bool) -> dict[str, ScheduleConfig]:
+    """The paper's schedule and two shorter ones of our own: fewer iterations, same order of steps."""
+    balanced = dataclasses.replace(
+        paper,
+        rounds=_rounds((300, 300, 300), (100, 200, 200), 2, mirror),
+        prior_iterations=600,
+        batch_size=8,
+        collected_batches=50,
+    )
+    fast = dataclasses.replace(
+        paper,
+        rounds=_rounds((150, 150, 200), (0, 0, 0), 1, mirror),
+        prior_iterations=400,
+        batch_size=4,
+        collected_batches=25,
+    )
+    return {"fast": fast, "balanced": balanced, "paper": paper}
+
+
+_FACE_PAPER = ScheduleConfig(rounds=_rounds((600, 600, 400), (200, 500, 300), 4, True), batch_size=16)
+_CAR_PAPER = ScheduleConfig(rounds=_rounds((700, 700, 600), (200, 500, 400), 4, False), batch_size=8)
+_SYNTHETIC_PAPER = ScheduleConfig(rounds=(RoundConfig(500, 500, 200, mirror=True),), batch_size=16)
+
+_RELATIVE = ProjectionConfig(space=_SPACE, first_layer=5, relative=True, offset_weight=0.01)
+_ABSOLUTE = ProjectionConfig(space=_SPACE, first_layer=5, relative=False, offset_weight=0.01)
+"""first_layer 5: the reference's F1_d = 2 counts in a list that starts with the pixel norm, so the tail has 3."""
+_WHOLE_MAPPING = ProjectionConfig(space=_SPACE, first_layer=0, relative=True, offset_weight=0.01)
+"""F1_d = 8: the whole mapping network, pixel norm included."""
+
+_LOSS = LossConfig(perceptual_weight=0.5, smoothness_weight=0.01, discriminator_layers=4)
+
+# The reference reads the Gaussians from released files, which `convert_checkpoint.py gan2shape` takes
+# over; until then these stand in (ours). The first three are the angles in units of 60 degrees, the second one yaw.
+_FACE_VIEW = diagonal_gaussian((0.0,) * 6, (0.08, 0.25, 0.03, 0.05, 0.05, 0.0))
+_OBJECT_VIEW = diagonal_gaussian((0.0,) * 6, (0.05, 0.35, 0.02, 0.05, 0.05, 0.0))
+
+
+def _face(category: str, description: str, **changes) -> CategoryConfig:
+    base = CategoryConfig(
+        category=category,
+        description=description,
+        projection=_RELATIVE,
+        loss=_LOSS,
+        view_gaussian=_FACE_VIEW,
+        view_yaw_scale=1.2,
+        use_mask=False,
+        rotation_limit_deg=(70.0, 20.0),
+        schedules=_schedules(_FACE_PAPER, mirror=True),
+        default_preset="balanced",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def _object(category: str, description: str, prior: PriorConfig, **changes) -> CategoryConfig:
+    base = CategoryConfig(
+        category=category,
+        description=description,
+        prior=prior,
+        projection=_ABSOLUTE,
+        loss=_LOSS,
+        view_gaussian=_OBJECT_VIEW,
+        view_yaw_scale=1.0,
+        use_mask=True,
+        rotation_limit_deg=(45.0, 20.0),
+        schedules=_schedules(_CAR_PAPER, mirror=False),
+        default_preset="balanced",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+PRESETS: dict[str, CategoryConfig] = {
+    # CelebA's crop cuts the chin off: the ellipsoid runs to the lower edge and is narrower than head and hair.
+    "face": _face(
+        "face",
+        "Human faces in CelebA's crop, 128 pixels",
+        prior=PriorConfig(bottom_to_edge=True, shrink_sides=_TWELFTH),
+    ),
+    # Ours: FFHQ's alignment shows the whole head, so none of the crop's corrections apply.
+    "face-ffhq": _face(
+        "face-ffhq",
+        "Human faces aligned as in FFHQ",
+        prior=PriorConfig(default_box=(0.14, 0.2, 0.94, 0.8)),
+    ),
+    "cat": _face("cat", "Cat faces", center_crop=170),
+    "synthetic-face": _face(
+        "synthetic-face",
+        "Synthetic faces (Basel face model), 64 pixels",
+        image_size=64,
+        prior=PriorConfig(extend_top=_SIXTH),
+        projection=_WHOLE_MAPPING,
+        center_crop=170,
+        schedules=_schedules(_SYNTHETIC_PAPER, mirror=True),
+    ),
+    "car": _object("car", "Cars", PriorConfig(extend_bottom=_SIXTH, default_box=(0.25, 0.06, 0.75, 0.94))),
+    "church": _object(
+        "church", "Churches", PriorConfig(far=1.0, extend_bottom=_SIXTH, default_box=(0.06, 0.06, 0.9, 0.94))
+    ),
+    # The paper shows horses, the code has their mask but no configuration: the constants of cars, less the extra sixth.
+    "horse": _object("horse", "Horses", PriorConfig(default_box=(0.12, 0.1, 0.9, 0.9))),
+}
+
+
+def category_preset(name: str) -> CategoryConfig:
+    """Configuration of the category ``name``; ConfigError names the categories there are."""
+    if name not in PRESETS:
+        raise ConfigError(f"category is {name!r}, must be one of {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def pretraining_schedule(name: str) -> ScheduleConfig:
+    """The reference's joint pretraining of one set of nets over 200 images: faces, cats and synthetic faces.
+
+    ConfigError for a category that it reconstructs from the ellipsoid alone.
+    """
+    if name in ("car", "church", "horse"):
+        raise ConfigError(f"category {name!r} has no joint pretraining: its shape starts from the ellipsoid.")
+    synthetic = category_preset(name).category == "synthetic-face"
+    later = RoundConfig(700, 1000, 1000, mirror=True, mirror_decompose=True)
+    return ScheduleConfig(
+        rounds=(RoundConfig(1500, 1500, 1500, mirror=True), *(later,) * (7 if synthetic else 3)),
+        batch_size=12 if synthetic else 8,
+        collected_batches=1000 if synthetic else 800,
+        from_pretrained=False,
+    )
