@@ -10,17 +10,17 @@ from gan2shape_hub.rendering.renderer import warp_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import image_files, mesh_files
 from gan2shape_hub.results.animation import write_animation
+from gan2shape_hub.results.assets import Assets
 from gan2shape_hub.results.atomic import atomic_folder
 from gan2shape_hub.results.contact_sheet import contact_sheet
-from gan2shape_hub.results.scene import Scene
 from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.views import turntable_frames
 
 
 @torch.no_grad()
-def export_scene(
+def export_assets(
     folder: str | Path,
-    scene: Scene,
+    assets: Assets,
     *,
     result_json: str | None = None,
     turntable: bool = True,
@@ -31,7 +31,7 @@ def export_scene(
 
     Args:
         folder: made if missing; files of an earlier run are replaced one by one, other files are left alone.
-        scene: what to save.
+        assets: what to save.
         result_json: text of ``result.json``; None leaves it out.
         turntable: also draw the turntable, the slowest part.
         video: True: turntable.mp4, False: turntable.webp; None: MP4 where PyAV is installed.
@@ -46,24 +46,24 @@ def export_scene(
         ExportError: one sentence naming the path and the remedy. Nothing half-written is left, as on Ctrl-C.
     """
     folder = Path(folder)
-    camera = scene.camera
-    texture = image_files.to_pil(scene.texture)
-    depth, mask = warp_depth(without_border(scene.depth, camera)[None], scene.pose, camera)
+    camera = assets.camera
+    texture = image_files.to_pil(assets.texture)
+    depth, mask = warp_depth(without_border(assets.depth, camera)[None], assets.pose, camera)
     normals = image_files.normals_to_pil(normals_from_depth(depth, camera))
     with atomic_folder(folder) as part:
-        mesh_files.write_glb(part / "mesh.glb", scene.mesh, texture, camera)
-        mesh_files.write_obj(part / "mesh.obj", scene.mesh, texture, camera)
-        mesh_files.write_ply(part / "mesh.ply", scene.mesh, texture, camera)
+        mesh_files.write_glb(part / "mesh.glb", assets.mesh, texture, camera)
+        mesh_files.write_obj(part / "mesh.obj", assets.mesh, texture, camera)
+        mesh_files.write_ply(part / "mesh.ply", assets.mesh, texture, camera)
         image_files.write_depth_npy(part / "depth.npy", depth[0])
         image_files.write_depth_png(part / "depth.png", depth[0], mask=mask[0, 0])
         image_files.write_image(part / "normals.png", normals)
         image_files.write_image(part / "mask.png", image_files.mask_to_pil(mask))
-        image_files.write_image(part / "albedo.png", image_files.to_pil(scene.albedo))
-        image_files.write_image(part / "input.png", image_files.to_pil(scene.source))
-        image_files.write_image(part / "reconstruction.png", image_files.to_pil(scene.reconstruction))
-        image_files.write_image(part / "contact_sheet.png", contact_sheet(scene))
+        image_files.write_image(part / "albedo.png", image_files.to_pil(assets.albedo))
+        image_files.write_image(part / "input.png", image_files.to_pil(assets.source))
+        image_files.write_image(part / "reconstruction.png", image_files.to_pil(assets.reconstruction))
+        image_files.write_image(part / "contact_sheet.png", contact_sheet(assets))
         if turntable:
-            frames = turntable_frames(scene.mesh, scene.texture, camera, yaw_limit_deg=yaw_limit_deg)
+            frames = turntable_frames(assets.mesh, assets.texture, camera, yaw_limit_deg=yaw_limit_deg)
             write_animation(part / "turntable.mp4", frames, fps=16, video=video)
         if result_json is not None:
             (part / "result.json").write_text(result_json, encoding="utf-8")

@@ -57,7 +57,7 @@ def bake_texture(
         size: side T of the texture; None takes P, at most 1024.
 
     Returns:
-        :class:`BakedTexture` on the device of ``depth``. Needs about 60 T^2 bytes of memory (60 MB at 1024).
+        :class:`BakedTexture` on the device of ``depth``. Needs about 80 MB of memory at T = 1024.
     """
     sheet = depth.shape[-1]
     if depth.shape != (sheet, sheet) or albedo.shape != (3, sheet, sheet) or source.dim() != 3:

@@ -24,18 +24,19 @@ BACKGROUND = tuple(channel / 127.5 - 1 for channel in TILE)
 def textured_views(mesh: SheetMesh, texture: Tensor, poses: Pose, camera: CameraConfig, size: int) -> Iterator[Tensor]:
     """Pictures (3, size, size) in -1..1 of the mesh with ``texture`` (3, T, T), one a pose, on `BACKGROUND`.
 
-    One view at a time, so that memory does not grow with their number.
+    One view at a time, so that memory does not grow with their number; drawn on the mesh's device.
     """
+    texture, poses = texture.to(mesh.vertices), poses.to(mesh.vertices)
     for i in range(poses.batch):
-        pose = poses.index(i)
-        yield render_mesh(mesh.vertices, mesh.faces, mesh.uv, texture, pose, camera, size, background=BACKGROUND).image[
-            0
-        ]
+        view = render_mesh(
+            mesh.vertices, mesh.faces, mesh.uv, texture, poses.index(i), camera, size, background=BACKGROUND
+        )
+        yield view.image[0]
 
 
 def clay_views(mesh: SheetMesh, poses: Pose, camera: CameraConfig, size: int) -> Iterator[Tensor]:
     """Pictures (3, size, size) in -1..1 of the bare shape under lights that stay with the viewer, one a pose."""
-    blank = mesh.vertices.new_zeros(3, 2, 2)
+    blank, poses = mesh.vertices.new_zeros(3, 2, 2), poses.to(mesh.vertices)
     for i in range(poses.batch):
         pose = poses.index(i)
         yield render_mesh(
@@ -66,11 +67,11 @@ def turntable_frames(
         yield drawn[key]
 
 
-def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.25) -> Pose:
+def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.2) -> Pose:
     """``poses``, each moved so that the mesh's middle is in the middle of the picture, and back by one common distance
     so that the mesh fits.
 
-    Fits 199 of 200 vertices, but at most by the factor ``largest``: the corners of a wall behind a head need not show.
+    At most by the factor ``largest``: a head should not shrink for the corners of the wall behind it.
     """
     center = poses.apply(middle(mesh).view(1, 1, 3).expand(poses.batch, 1, 3), camera)[:, 0]
     shift = -center
@@ -81,7 +82,7 @@ def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: flo
     for i in range(poses.batch):
         x, y, z = centred.index(i).apply(mesh.vertices[None], camera)[0].unbind(-1)
         needed = torch.maximum(x.abs(), y.abs()) / (half * 0.97) - z  # what brings each vertex inside
-        back = max(back, needed.quantile(0.995).item())
+        back = max(back, needed.max().item())
     shift[:, 2] = min(back, (largest - 1) * camera.center_depth)
     return Pose(poses.rotation, poses.translation + shift)
 

@@ -11,14 +11,14 @@ from PIL import Image
 from test_texture import painted, photograph, psnr
 
 from gan2shape_hub.rendering.shading import normals_from_depth, shade
+from gan2shape_hub.results.assets import Assets
 from gan2shape_hub.results.atomic import ExportError
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.edit import rotate_poses
-from gan2shape_hub.results.export import export_scene
+from gan2shape_hub.results.export import export_assets
 from gan2shape_hub.results.image_files import read_depth_png
 from gan2shape_hub.results.layout import PAPER, Tile, page
 from gan2shape_hub.results.mesh import build_mesh
-from gan2shape_hub.results.scene import Scene
 from gan2shape_hub.results.texture import bake_texture
 from gan2shape_hub.results.views import BACKGROUND, clay_views, frame_poses, middle, textured_views, turntable_frames
 
@@ -26,13 +26,13 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> Assets:
     known, lamp, pose = face_scene(SIZE), light(), turned(10)
     source = photograph(painted(192), known.depth, pose)
     baked = bake_texture(source, known.depth, known.albedo, pose, lamp, CAMERA)
     lit, _ = shade(known.albedo[None], normals_from_depth(known.depth[None], CAMERA), lamp)
     mesh = build_mesh(known.depth, CAMERA, mask=known.mask)
-    return Scene(CAMERA, source, lit[0], known.depth, known.albedo, baked.image, mesh, pose, lamp)
+    return Assets(CAMERA, source, lit[0], known.depth, known.albedo, baked.image, mesh, pose, lamp)
 
 
 def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene):
@@ -104,7 +104,7 @@ def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("gan2shape_hub.results.export.contact_sheet", lambda scene: contact_sheet(scene, tile=24))
     monkeypatch.setattr("gan2shape_hub.results.export.turntable_frames", lambda *a, **k: [Image.new("RGB", (16, 16))])
     out = tmp_path / "out"
-    files = export_scene(out, scene, result_json=json.dumps({"seed": 7}), video=False)
+    files = export_assets(out, scene, result_json=json.dumps({"seed": 7}), video=False)
     assert {file.name for file in files} == FILES
     assert all(file.stat().st_size > 0 for file in files)
     depth = np.load(out / "depth.npy")
@@ -122,8 +122,8 @@ def test_a_failure_half_way_leaves_no_folder(scene, tmp_path, monkeypatch):
 
     monkeypatch.setattr("gan2shape_hub.results.export.contact_sheet", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_scene(tmp_path / "out", scene)
+        export_assets(tmp_path / "out", scene)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"choose another folder\.$"):
-        export_scene(tmp_path / "file", scene)
+        export_assets(tmp_path / "file", scene)

@@ -13,7 +13,7 @@ from gan2shape_hub.results.mesh import SheetMesh
 
 
 @dataclass(frozen=True)
-class Scene:
+class Assets:
     """A finished reconstruction of one image, as its results need it; tensors on one device, no batch dimension."""
 
     camera: CameraConfig
