@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gan2shape_hub.rendering.search import Planes, screen_planes, winners_reference, winners_torch
+from gan2shape_hub.rendering.search import TOLERANCE, Planes, screen_planes, winners_reference, winners_torch
 
+OVERHANG = 2 * TOLERANCE
+"""Largest weight below 0 that a vertex may get."""
+FAR_INVERSE = 1e-6
+"""Least 1/z that is interpolated: only a face that reaches from the camera to infinity could pass it."""
 IMPLEMENTATIONS = ("auto", "torch", "reference")
 
 
@@ -21,9 +25,10 @@ IMPLEMENTATIONS = ("auto", "torch", "reference")
 class Fragments:
     """What a pixel shows: ``face`` (B,H,W) int64, -1 where empty; ``bary`` (B,H,W,3); ``depth`` (B,H,W).
 
-    ``bary`` are perspective-correct weights of the face's vertices (in 0..1, sum 1): attributes that are linear on the
-    3D triangle are interpolated exactly. ``depth`` is z of the plane through the three vertices. Both are zero where
-    empty, and differentiable with respect to the vertices' pixels and depths.
+    ``bary`` are perspective-correct weights of the face's vertices (their sum is 1; they lie in 0..1 but for the
+    search's tolerance, 0.002): attributes that are linear on the 3D triangle are interpolated exactly. ``depth`` is z of
+    the plane through the three vertices. Both are zero where empty, and differentiable with respect to the vertices'
+    pixels and depths.
     """
 
     face: Tensor
@@ -49,15 +54,18 @@ def rasterize(
     u, v = _pixel_centres(winner.shape, planes[0])
     ax, bx, cx, ay, by, cy = ax - u, bx - u, cx - u, ay - v, by - v, cy - v
     edges = torch.stack((bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx), -1)
-    # The tolerance admits pixels a hair outside, where a sliver's plane may be anywhere: keep the value within the
-    # face (bary in 0..1). The gradient stays that of the plane.
-    sign = torch.sign(edges.detach().sum(-1, keepdim=True))
-    edges = edges - (edges.detach() * sign).clamp_max(0) * sign
-    weights = edges * torch.stack(q, -1)
+    # A pixel of the search's tolerance lies a hair outside and keeps the exact plane; but rounding may put it anywhere
+    # on a sliver's plane, so that values are held near the face. The gradient stays that of the plane.
+    area2 = edges.detach().sum(-1, keepdim=True)
+    sign = torch.sign(area2)
+    edges = edges - (edges.detach() * sign + OVERHANG * area2.abs()).clamp_max(0) * sign
     hit = winner >= 0
-    total = torch.where(hit, weights.sum(-1), 1)
+    scale = torch.where(hit, edges.sum(-1), 1)
+    edges = edges / scale[..., None]
+    weights = edges * torch.stack(q, -1)
+    total = torch.where(hit, weights.sum(-1), 1).clamp_min(FAR_INVERSE)
     bary = torch.where(hit[..., None], weights / total[..., None], 0)
-    return Fragments(winner, bary, torch.where(hit, edges.sum(-1) / total, 0))
+    return Fragments(winner, bary, torch.where(hit, 1 / total, 0))
 
 
 def find_winners(planes: Planes, faces: Tensor, size: tuple[int, int], impl: str = "auto") -> Tensor:
@@ -125,10 +133,11 @@ class _PlaneDepth(torch.autograd.Function):
         edges = [bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx]
         void = winner < 0
         scale = (edges[0] + edges[1] + edges[2]).masked_fill_(void, 1).reciprocal_()
-        for e in edges:  # as in rasterize: within the face, whatever the rounding
-            e.mul_(scale).clamp_min_(0)
+        for e in edges:  # as in rasterize: near the face, whatever the rounding
+            e.mul_(scale).clamp_min_(-OVERHANG)
         total = edges[0] + edges[1] + edges[2]
         weighted = (edges[0] * q0).addcmul_(edges[1], q1).addcmul_(edges[2], q2).masked_fill_(void, 1)
+        weighted.clamp_min_(FAR_INVERSE)
         z = total / weighted
         ctx.shape, ctx.void = x.shape, void
         ctx.save_for_backward(ax, bx, cx, ay, by, cy, q0, q1, q2, *edges, scale, weighted, z, *index)

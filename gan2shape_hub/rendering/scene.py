@@ -1,0 +1,52 @@
+"""A scene of canonical depth, albedo, view and light to an image (paper section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.renderer import RenderedView, render_view
+from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
+
+
+def render_scene(
+    depth: Tensor,
+    albedo: Tensor,
+    view: Tensor,
+    light: Tensor,
+    camera: CameraConfig,
+    owner: Tensor | None = None,
+) -> tuple[RenderedView, Tensor]:
+    """Render scenes under views and lights.
+
+    Args:
+        depth: (K, S, S); albedo: (K, 3, S, S) in -1..1.
+        view: (N, 6), light: (N, 4) in network-output units.
+        owner: (N) index of each view's scene; None where N == K.
+
+    Returns:
+        the views (image (N, 3, S, S), mask (N, 1, S, S), ...) and the diffuse shading (N, 1, S, S).
+    """
+    normals = normals_from_depth(depth, camera)
+    if owner is not None:
+        depth, albedo, normals = depth[owner], albedo[owner], normals[owner]
+    texture, diffuse = shade(albedo, normals, Light.from_output(light))
+    return render_view(depth, texture, Pose.from_view(view, camera), camera), diffuse
+
+
+def smoothness(maps: Tensor) -> Tensor:
+    """Mean absolute second difference of (..., H, W) along both axes (scalar)."""
+    dx = maps[..., :, 1:] - maps[..., :, :-1]
+    dy = maps[..., 1:, :] - maps[..., :-1, :]
+    second = [dx[..., :, 1:] - dx[..., :, :-1], dx[..., 1:, :] - dx[..., :-1, :], dy[..., 1:, :] - dy[..., :-1, :]]
+    return sum(d.abs().mean() for d in second)
+
+
+def perturbed_light(light: Tensor, direction: Tensor, extra_diffuse: Tensor, ambient_per_diffuse: float) -> Tensor:
+    """Light outputs (N, 4) with a new direction (N, 2), diffuse raised by ``extra_diffuse`` (N) and ambient changed
+    by ``ambient_per_diffuse`` times that; both in strengths of 0..1 (a network output of 2 is a strength of 1)."""
+    ambient = light[:, 0] + 2 * ambient_per_diffuse * extra_diffuse
+    diffuse = light[:, 1] + 2 * extra_diffuse
+    return torch.cat([ambient[:, None], diffuse[:, None], direction], dim=1)
