@@ -1,0 +1,61 @@
+"""From the latent encoder's output to a latent on the image manifold (paper section 3.3, step 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape_hub.config import ProjectionConfig
+
+
+class LatentProjection:
+    """Turns encodings into offsets of w: through the tail of the mapping network, which keeps them on the manifold,
+    or in normalised principal components of W, softly bounded.
+
+    Stateless but for the constants of the generator: the encoder is an argument of every call.
+    """
+
+    def __init__(self, generator: nn.Module, config: ProjectionConfig) -> None:
+        self.generator = generator
+        self.config = config
+        if config.space == "mapping_tail":
+            with torch.no_grad():
+                # The anchor is z = 0: w_mean is the tail's output there, so a zero encoding is a zero offset.
+                zero = torch.zeros(1, generator.latent_dim, device=generator.latent_mean.device)
+                zero = zero.to(generator.latent_mean.dtype)
+                self._h_mean = generator.mapping(zero, stop=config.first_layer)
+                self._w_mean = generator.mapping(self._h_mean, start=config.first_layer)
+
+    @property
+    def encoding_size(self) -> int:
+        """Outputs that the encoder must have."""
+        return self.config.components if self.config.space == "pca" else self.generator.latent_dim
+
+    def offset(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoding (B, encoding_size) -> offset of w (B, latent_dim), and what the regulariser squares."""
+        if self.config.space == "pca":
+            bound = self.config.clamp
+            normalised = bound * torch.tanh(encoding / bound)
+            basis, std = self.generator.component_basis, self.generator.component_std
+            return (normalised * std) @ basis, normalised
+        h = encoding + self._h_mean
+        offset = self.generator.mapping(h, start=self.config.first_layer) - self._w_mean
+        return offset, offset
+
+    def project(self, encoder: nn.Module, pseudo: Tensor, latent: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent of a pseudo image.
+
+        Args:
+            pseudo: (B, 3, S, S) rendered pseudo images.
+            latent: (B, D) or (B, L, D) latents of the unperturbed images.
+            original: (B, 3, S, S) the generator's own images of ``latent``, encoded too in the relative form.
+
+        Returns:
+            latents like ``latent``; the offset penalty (scalar).
+        """
+        encoding = encoder(pseudo)
+        if self.config.relative:
+            encoding = encoding - encoder(original)
+        offset, penalised = self.offset(encoding)
+        shifted = latent + (offset if latent.ndim == 2 else offset[:, None])
+        return shifted, penalised.square().mean()

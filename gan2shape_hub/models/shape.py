@@ -1,0 +1,92 @@
+"""The five networks that a reconstruction trains, as one value that is passed around."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.models.shape_nets import EDDeconv, Encoder, ResEncoder
+from gan2shape_hub.records import Scene
+from gan2shape_hub.rendering.renderer import raw_to_depth
+
+
+@dataclass(frozen=True)
+class ShapeNets:
+    """depth: images (B, 3, S, S) -> raw depth (B, 1, S, S); albedo: -> (B, 3, S, S); view: -> (B, 6);
+    light: -> (B, 4); encoder: -> (B, encoding size). All outputs but the raw depth's and the encoder's in -1..1."""
+
+    depth: nn.Module
+    albedo: nn.Module
+    view: nn.Module
+    light: nn.Module
+    encoder: nn.Module
+
+    @classmethod
+    def create(
+        cls,
+        config: CategoryConfig,
+        encoding_size: int,
+        seed: int = 0,
+        width: int | None = None,
+        encoder_width: int = 32,
+    ) -> ShapeNets:
+        """Freshly initialised networks of the released architecture (``width``: channels of the first level)."""
+        size = config.image_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(
+                depth=EDDeconv(3, 1, size, nf=width),
+                albedo=EDDeconv(3, 3, size, nf=width, activation="tanh"),
+                view=Encoder(3, 6, size, nf=width),
+                light=Encoder(3, 4, size, nf=width),
+                encoder=ResEncoder(3, encoding_size, size, nf=encoder_width),
+            )
+
+    def clone(self) -> ShapeNets:
+        """Independent trainable copies in float32, so that a run never changes a checkpoint's networks."""
+        return ShapeNets(**{f.name: copy.deepcopy(getattr(self, f.name)).float() for f in fields(self)})
+
+    def modules(self) -> Iterator[tuple[str, nn.Module]]:
+        for f in fields(self):
+            yield f.name, getattr(self, f.name)
+
+    def train(self, *names: str) -> list[nn.Parameter]:
+        """Let only the networks ``names`` learn; their parameters."""
+        for name, module in self.modules():
+            module.requires_grad_(name in names).train(name in names)
+        return [p for name, module in self.modules() if name in names for p in module.parameters()]
+
+    def to(self, device: torch.device) -> ShapeNets:
+        for _, module in self.modules():
+            module.to(device, memory_format=torch.channels_last)
+        return self
+
+    def predict_depth(self, images: Tensor, config: CategoryConfig) -> Tensor:
+        """Canonical depth (B, S, S)."""
+        return raw_to_depth(self.depth(images).float(), config.camera)
+
+    def predict_view(self, images: Tensor, config: CategoryConfig) -> Tensor:
+        """View (B, 6)."""
+        return _add_mean(self.view(images).float(), config.view_gaussian.mean, config.add_mean)
+
+    def predict_light(self, images: Tensor, config: CategoryConfig) -> Tensor:
+        """Light (B, 4)."""
+        return _add_mean(self.light(images).float(), config.light_gaussian.mean, config.add_mean)
+
+    def predict_scene(self, images: Tensor, config: CategoryConfig) -> Scene:
+        """Everything the networks say of images (B, 3, S, S)."""
+        return Scene(
+            depth=self.predict_depth(images, config),
+            albedo=self.albedo(images).float(),
+            view=self.predict_view(images, config),
+            light=self.predict_light(images, config),
+        )
+
+
+def _add_mean(output: Tensor, mean: tuple[float, ...], add: bool) -> Tensor:
+    return output + output.new_tensor(mean) if add else output

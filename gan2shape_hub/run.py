@@ -1,0 +1,108 @@
+"""What every stage of a run needs: configuration, device, randomness, feature losses, progress and cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.records import Progress
+
+STEP_COST = {"prior": 0.4, "decompose": 0.5, "explore": 1.2, "collect": 0.5, "refine": 1.0}
+"""Rough cost of one iteration of each step, for the progress bar only."""
+
+
+class Cancelled(Exception):
+    """The callback asked to stop; what was written is complete, nothing is half done."""
+
+
+@dataclass
+class Clock:
+    """Iterations done and planned, for the fraction that progress reports."""
+
+    planned: float = 1.0
+    done: float = 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One reconstruction (or joint run): constants and services, nothing that a stage computes."""
+
+    config: CategoryConfig
+    schedule: ScheduleConfig
+    accelerator: Accelerator
+    rng: torch.Generator
+    """CPU generator; random numbers are drawn there and moved, so that a seed means the same on every device."""
+    generator: nn.Module
+    projection: LatentProjection
+    perceptual: nn.Module | None = None
+    discriminator: nn.Module | None = None
+    callback: Callable[[Progress], Any] | None = None
+    round: int = 0
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(shape).uniform_(low, high, generator=self.rng).to(self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.rng).to(self.device)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        return torch.randint(high, shape, generator=self.rng).to(self.device)
+
+    def coin(self) -> bool:
+        return bool(torch.rand((), generator=self.rng) < 0.5)
+
+    def optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            parameters, lr=learning_rate, betas=self.schedule.betas, weight_decay=self.schedule.weight_decay
+        )
+
+    def image_features(self, images: Tensor) -> list[Tensor]:
+        """Perceptual feature maps of images (B, 3, S, S); an empty list without a perceptual network."""
+        if self.perceptual is None:
+            return []
+        with self.accelerator.autocast():
+            return [f.float() for f in self.perceptual.features(images)]
+
+    def projection_features(self, images: Tensor) -> list[Tensor]:
+        """Features that step 2 compares: the discriminator's first maps where there is one, else perceptual ones."""
+        if self.discriminator is None:
+            return self.image_features(images)
+        with self.accelerator.autocast():
+            maps = self.discriminator.features(images, self.config.loss.discriminator_layers)
+        return [m.float() for m in maps]
+
+    def tick(self, step: str, iteration: int, iterations: int, loss: Tensor, preview: Callable[[], Any]) -> None:
+        """Report one finished iteration; raises Cancelled where the callback returns False, and stops on NaN."""
+        self.clock.done += STEP_COST[step]
+        value = float(loss)
+        if value != value:
+            raise FloatingPointError(
+                f"the loss of step '{step}' became NaN at iteration {iteration + 1}: lower the learning rate of the "
+                "preset, or use float32 instead of mixed precision."
+            )
+        if self.callback is None:
+            return
+        progress = Progress(
+            step=step,
+            round=self.round,
+            rounds=len(self.schedule.rounds),
+            iteration=iteration + 1,
+            iterations=iterations,
+            loss=value,
+            fraction=min(self.clock.done / self.clock.planned, 1.0),
+            preview=preview,
+        )
+        if self.callback(progress) is False:
+            raise Cancelled(f"cancelled in step '{step}' at iteration {iteration + 1} of {iterations}.")

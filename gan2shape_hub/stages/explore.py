@@ -1,0 +1,113 @@
+"""Step 2: render pseudo views and lights, and let the GAN turn them into images (paper section 3.3, step 2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.models.perceptual import feature_loss, masked_l1
+from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.records import PseudoViews, Scene, Targets
+from gan2shape_hub.rendering.scene import perturbed_light, render_scene
+from gan2shape_hub.run import Run
+from gan2shape_hub.stages.preview import scene_preview
+
+
+def sample_views(count: int, run: Run) -> Tensor:
+    """Views (count, 6) from the category's Gaussian, the yaw stretched, kept within what the network can say."""
+    gaussian = run.config.view_gaussian
+    mean = torch.tensor(gaussian.mean, device=run.device)
+    root = _covariance_root(gaussian.covariance).to(run.device)
+    view = mean + run.normal(count, 6) @ root.T
+    view[:, 1] = mean[1] + (view[:, 1] - mean[1]) * run.config.view_yaw_scale
+    return view.clamp(-1, 1)
+
+
+def sample_lights(light: Tensor, run: Run) -> Tensor:
+    """Random light directions and strengths (N, 4) around the lights (N, 4) of the inputs."""
+    lighting, count = run.config.lighting, len(light)
+    direction = torch.stack(
+        [run.uniform(*lighting.direction_x, count), run.uniform(*lighting.direction_y, count)], dim=1
+    )
+    extra = run.uniform(*lighting.extra_diffuse, count)
+    return perturbed_light(light, direction, extra, lighting.ambient_per_diffuse)
+
+
+def train_projection(nets: ShapeNets, targets: Targets, iterations: int, run: Run) -> None:
+    """Train ``nets.encoder`` to project pseudo images onto the generator's image manifold."""
+    config = run.config
+    optimizer = run.optimizer(nets.train("encoder"), run.schedule.encoder_learning_rate)
+    scene = _scenes(nets, targets, run)
+    for iteration in range(iterations):
+        pick = _pick(targets, run.schedule.batch_size, run)
+        chosen = targets.select(pick)
+        pseudo, mask, _, _ = render_pseudo(scene, pick, chosen, run)
+        with run.accelerator.autocast():
+            latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
+        size = config.projection.training_size or config.image_size
+        projected = run.generator.image_at(latent.float(), size)
+        pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
+        loss = masked_l1(projected, pseudo, mask)
+        wanted = run.projection_features(pseudo)
+        if wanted:
+            loss = loss + feature_loss(run.projection_features(projected), wanted, mask)
+        loss = loss + config.projection.offset_weight * penalty.float()
+        optimizer.zero_grad(set_to_none=True)
+        run.accelerator.backward(loss)
+        optimizer.step()
+        run.tick("explore", iteration, iterations, loss.detach(), scene_preview(nets, targets, config))
+
+
+@torch.no_grad()
+def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: Run) -> PseudoViews:
+    """Project ``views_per_image`` pseudo views of every target, the encoder frozen."""
+    scene = _scenes(nets, targets, run)
+    images, masks, views, lights = [], [], [], []
+    for k in range(len(targets)):
+        parts = []
+        for start in range(0, views_per_image, run.schedule.batch_size):
+            count = min(run.schedule.batch_size, views_per_image - start)
+            pick = torch.full((count,), k, device=run.device)
+            chosen = targets.select(pick)
+            pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
+            with run.accelerator.autocast():
+                latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
+            projected = run.generator.image_at(latent.float(), run.config.image_size).clamp(-1, 1)
+            parts.append((projected, mask, view, light))
+            run.tick("collect", k, len(targets), penalty, scene_preview(nets, targets, run.config, k))
+        for whole, part in zip((images, masks, views, lights), zip(*parts, strict=True), strict=True):
+            whole.append(torch.cat(part))
+    return PseudoViews(*(torch.stack(x) for x in (images, masks, views, lights)))
+
+
+def _pick(targets: Targets, batch: int, run: Run) -> Tensor:
+    return run.integers(len(targets), batch)
+
+
+@torch.no_grad()
+def _scenes(nets: ShapeNets, targets: Targets, run: Run) -> Scene:
+    """Scenes of all targets, predicted once: depth, albedo, view and light do not change during step 2."""
+    parts = [nets.predict_scene(chunk, run.config) for chunk in targets.images.split(16)]
+    return Scene(*(torch.cat(x) for x in zip(*((p.depth, p.albedo, p.view, p.light) for p in parts), strict=True)))
+
+
+@torch.no_grad()
+def render_pseudo(scene: Scene, pick: Tensor, chosen: Targets, run: Run) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pseudo images (N, 3, S, S), masks (N, 1, S, S), views (N, 6) and lights (N, 4) of the scenes ``pick``."""
+    view = sample_views(len(pick), run)
+    light = sample_lights(scene.light[pick], run)
+    depth, albedo = scene.depth[pick], scene.albedo[pick]
+    if chosen.masks is None or not run.config.use_mask:
+        rendered, _ = render_scene(depth, albedo, view, light, run.config.camera)
+        return rendered.image.clamp(-1, 1), rendered.mask, view, light
+    # The object mask travels with the sheet: it is rendered as a fourth texture channel would be.
+    rendered, _ = render_scene(depth, albedo, view, light, run.config.camera)
+    mask = F.grid_sample(chosen.masks, rendered.grid, align_corners=True)
+    return rendered.image.clamp(-1, 1), rendered.mask * mask, view, light
+
+
+def _covariance_root(covariance: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Symmetric root of a positive semi-definite matrix (Cholesky refuses a coordinate that does not vary)."""
+    values, vectors = torch.linalg.eigh(torch.tensor(covariance, dtype=torch.float64))
+    return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()

@@ -1,0 +1,215 @@
+"""Joint pretraining of the shape nets and the latent encoder over many generated identities (paper section 3.4).
+
+The method's own loop, with one set of nets for all identities. No 3D labels, landmarks or face models: everything
+that is learnt comes from the generator's images and from rendering. Three things are added to the reference because
+they make it converge in an hour instead of days:
+
+* the encoder starts as a regressor of the principal components of generated images (their latents are known);
+* the view and light nets start by reading off the view and light of renders of the current shape (known, since we
+  rendered them);
+* an iteration takes several identities at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.records import Progress, Targets
+from gan2shape_hub.run import Run
+from gan2shape_hub.stages.decompose import decompose
+from gan2shape_hub.stages.explore import collect_views, render_pseudo, train_projection
+from gan2shape_hub.stages.prior import fit_prior
+from gan2shape_hub.stages.refine import refine
+
+
+@dataclass(frozen=True)
+class JointTraining:
+    """What pretraining does; iterations of the steps are those of ``schedule``'s rounds."""
+
+    schedule: ScheduleConfig
+    identities: int = 400
+    """New identities in every round."""
+    truncation: tuple[float, float] = (0.6, 0.9)
+    encoder_images: int = 4000
+    encoder_iterations: int = 600
+    warm_up_iterations: int = 250
+    seed: int = 0
+
+
+def make_targets(generator: nn.Module, count: int, training: JointTraining, size: int, rng: torch.Generator) -> Targets:
+    """Generated identities: their images (as 8-bit images are, in -1..1) and latents."""
+    images, latents = [], []
+    with torch.no_grad():
+        for _ in range(count):
+            z = torch.randn(1, generator.latent_dim, generator=rng)
+            psi = float(torch.empty(()).uniform_(*training.truncation, generator=rng))
+            w = generator.truncate(generator.mapping(z), psi)
+            images.append(generator.image_at(w, size).clamp(-1, 1))
+            latents.append(w)
+    images = torch.cat(images)
+    return Targets(images=images, latents=torch.cat(latents), originals=images)
+
+
+def train_component_encoder(
+    encoder: nn.Module, targets: Targets, iterations: int, run: Run, log: Callable[[str], None], batch: int = 24
+) -> None:
+    """Teach ``encoder`` the normalised principal components of the latents of generated images.
+
+    Images are jittered in brightness, contrast and sharpness, so that crude renders do not throw it off later.
+    """
+    generator = run.generator
+    centred = targets.latents - generator.latent_mean
+    components = centred @ generator.component_basis.T / generator.component_std
+    importance = generator.component_std / generator.component_std.mean()
+    held_out = max(len(targets) // 20, 1)
+    encoder.requires_grad_(True).train()
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3, weight_decay=1e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    for iteration in range(iterations):
+        pick = held_out + run.integers(len(targets) - held_out, batch)
+        loss = (importance * (encoder(_jitter(targets.images[pick], run)) - components[pick]).square()).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        if (iteration + 1) % 100 == 0:
+            with torch.no_grad():
+                encoder.eval()
+                error = (encoder(targets.images[:held_out]) - components[:held_out]).square().mean(dim=0)
+                encoder.train()
+            r2 = 1 - error / components[:held_out].var(dim=0)
+            log(
+                f"encoder {iteration + 1}/{iterations}: loss {loss:.3f}, unseen R2 of components 1-12 {r2[:12].mean():.3f}"
+            )
+
+
+def warm_up_view_light(
+    nets: ShapeNets, targets: Targets, iterations: int, run: Run, log: Callable[[str], None]
+) -> None:
+    """Teach the view and light nets to read the known view and light off renders of the current shapes."""
+    with torch.no_grad():
+        scenes = [nets.predict_scene(chunk, run.config) for chunk in targets.images.split(16)]
+        scene = dataclasses.replace(
+            scenes[0],
+            **{f.name: torch.cat([getattr(s, f.name) for s in scenes]) for f in dataclasses.fields(scenes[0])},
+        )
+    optimizer = torch.optim.Adam(nets.train("view", "light"), lr=5e-4)
+    for iteration in range(iterations):
+        pick = run.integers(len(targets), 16)
+        images, _, view, light = render_pseudo(scene, pick, targets.select(pick), run)
+        view_error = F.smooth_l1_loss(nets.predict_view(images, run.config), view, beta=0.1)
+        light_error = F.smooth_l1_loss(nets.predict_light(images, run.config), light.clamp(-1, 1), beta=0.1)
+        optimizer.zero_grad(set_to_none=True)
+        (4 * view_error + light_error).backward()
+        optimizer.step()
+        if (iteration + 1) % 50 == 0:
+            log(f"view and light {iteration + 1}/{iterations}: {view_error:.4f} {light_error:.4f}")
+
+
+def train_jointly(
+    config: CategoryConfig,
+    generator: nn.Module,
+    perceptual: nn.Module | None,
+    nets: ShapeNets,
+    training: JointTraining,
+    *,
+    folder: Path,
+    log: Callable[[str], None],
+    after_round: Callable[[int, ShapeNets], None] | None = None,
+    accelerator: Accelerator | None = None,
+) -> None:
+    """Train ``nets`` in place. Finished phases are saved in ``folder`` and skipped when it is run again."""
+    phases = [("encoder", 0), ("prior", 0)]
+    phases += [
+        (name, r) for r in range(len(training.schedule.rounds)) for name in ("albedo", "view", "project", "refine")
+    ]
+    done = _resume(folder, nets)
+    for number, (phase, round_index) in enumerate(phases):
+        if number < done:
+            continue
+        rng = torch.Generator().manual_seed(training.seed * 1000 + number)
+        run = Run(
+            config=config,
+            schedule=training.schedule,
+            accelerator=accelerator or Accelerator(),
+            rng=rng,
+            generator=generator,
+            projection=LatentProjection(generator, config.projection),
+            perceptual=perceptual,
+            callback=_logger(log),
+            round=round_index,
+        )
+        log(f"phase {number + 1}/{len(phases)}: {phase} of round {round_index + 1}")
+        count = training.encoder_images if phase == "encoder" else training.identities
+        # The identities of a round are the same in all its phases, and new in the next one.
+        identity_rng = torch.Generator().manual_seed(
+            training.seed * 1000 + 500 + round_index + 100 * (phase == "encoder")
+        )
+        targets = make_targets(generator, count, training, config.image_size, identity_rng)
+        this_round = training.schedule.rounds[round_index]
+        if phase == "encoder":
+            train_component_encoder(nets.encoder, targets, training.encoder_iterations, run, log)
+        elif phase == "prior":
+            fit_prior(nets, targets, run)
+        elif phase == "albedo":
+            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror)
+        elif phase == "view":
+            if round_index == 0:
+                warm_up_view_light(nets, targets, training.warm_up_iterations, run, log)
+        elif phase == "project":
+            train_projection(nets, targets, this_round.explore, run)
+        else:
+            pseudo = collect_views(nets, targets, training.schedule.collected_batches, run)
+            torch.save({"images": pseudo.images[:8], "targets": targets.images[:8]}, folder / "views.pt")
+            refine(nets, targets, pseudo, this_round, run)
+        _save(folder, nets, number + 1)
+        if after_round is not None:
+            after_round(number, nets)
+
+
+def _jitter(images: Tensor, run: Run) -> Tensor:
+    n = len(images)
+    gain, shift = run.uniform(0.7, 1.25, n, 1, 1, 1), run.uniform(-0.2, 0.2, n, 1, 1, 1)
+    images = images * gain + shift
+    if run.coin():
+        small = F.avg_pool2d(images, 2)
+        images = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+    return images.clamp(-1, 1)
+
+
+def _logger(log: Callable[[str], None]) -> Callable[[Progress], None]:
+    sums: dict[str, float] = {}
+
+    def callback(progress: Progress) -> None:
+        sums[progress.step] = sums.get(progress.step, 0.0) + progress.loss
+        if progress.iteration % 50 == 0 and progress.step != "collect":
+            log(f"{progress.step} {progress.iteration}/{progress.iterations}: {sums.pop(progress.step) / 50:.4f}")
+
+    return callback
+
+
+def _resume(folder: Path, nets: ShapeNets) -> int:
+    path = folder / "nets.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, module in nets.modules():
+        module.load_state_dict(state[name])
+    return int(state["phases"])
+
+
+def _save(folder: Path, nets: ShapeNets, phases: int) -> None:
+    temporary = folder / "nets.tmp"
+    torch.save({"phases": phases, **{name: module.state_dict() for name, module in nets.modules()}}, temporary)
+    temporary.replace(folder / "nets.pt")
