@@ -1,0 +1,270 @@
+"""A folder of files <-> a category's configuration and networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gan2shape_hub.config import CategoryConfig, ConfigError
+from gan2shape_hub.models.component import Component
+
+from .errors import CheckpointError
+from .layout import (
+    CARD,
+    CONFIG,
+    INDEX,
+    RESTORE,
+    SLOTS,
+    UPGRADE,
+    Index,
+    check_version,
+    component_class,
+    read_index,
+    read_json,
+)
+from .weights import WeightFiles, inspect_weights, read_weights, write_weights
+
+
+def save_components(
+    folder: str | os.PathLike,
+    config: CategoryConfig,
+    components: dict[str, nn.Module],
+    *,
+    card: str | None = None,
+    variant: str | None = None,
+    dtype: torch.dtype | None = None,
+    max_shard_size: int | str = "5GB",
+    overwrite: bool = True,
+) -> Path:
+    """Write a checkpoint; it appears in ``folder`` whole or not at all, and the same call gives the same bytes.
+
+    Args:
+        components: component name (see ``layout.SLOTS``) -> network; the generator is required.
+        card: text of README.md; None keeps the card that is there, or writes a plain one.
+        variant: part of the weights' file names, such as ``"fp16"``.
+        dtype: store floating point tensors as this (``torch.float16``, ``torch.bfloat16``); None: as they are.
+        max_shard_size: bytes, or a text such as ``"5GB"``; larger components are split.
+        overwrite: replace a checkpoint that is there; files that are no part of one (``.git``, figures) stay.
+
+    Returns the folder. CheckpointError (an OSError) where ``folder`` holds something else or cannot be written,
+    ValueError for a component that has no place in a checkpoint.
+    """
+    folder = Path(folder)
+    index = _index_of(components)
+    _check_target(folder, overwrite)
+    if card is None:
+        old = folder / CARD
+        card = old.read_text(encoding="utf-8") if old.exists() else _plain_card(config)
+    with _replacing(folder) as new:
+        (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
+        (new / INDEX).write_text(index.to_json(), encoding="utf-8")
+        (new / CARD).write_text(card, encoding="utf-8")
+        for slot in sorted(components):
+            place = new / slot
+            place.mkdir()
+            network = components[slot]
+            text = json.dumps(
+                {"_class_name": type(network).__name__, **network.config}, indent=2, sort_keys=True, allow_nan=False
+            )
+            (place / CONFIG).write_text(text + "\n", encoding="utf-8")
+            write_weights(place, network.state_dict(), variant=variant, dtype=dtype, max_shard_size=max_shard_size)
+    return folder
+
+
+def _index_of(components: dict[str, nn.Module]) -> Index:
+    if "generator" not in components:
+        raise ValueError("components has no 'generator', which every checkpoint needs.")
+    for slot, network in components.items():
+        name = type(network).__name__
+        if slot not in SLOTS:
+            raise ValueError(f"unknown component '{slot}': known ones are {', '.join(SLOTS)}.")
+        if not isinstance(network, Component) or name not in SLOTS[slot]:
+            allowed = " or ".join(SLOTS[slot]) or "nothing that can be saved"
+            raise ValueError(f"component '{slot}' is a {name}, must be {allowed}.")
+    return Index({slot: type(network).__name__ for slot, network in components.items()})
+
+
+def _plain_card(config: CategoryConfig) -> str:
+    return f"---\nlibrary_name: gan2shape-hub\npipeline_tag: image-to-3d\n---\n\n# GAN2Shape: {config.category}\n"
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file: choose the name of a folder.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise CheckpointError(f"{folder} is not empty: choose another folder, or pass overwrite=True.")
+    try:
+        read_index(folder)
+    except CheckpointError:
+        # A damaged or newer checkpoint is replaced too, somebody's other folder never.
+        if not (folder / INDEX).is_file() or '"GAN2ShapePipeline"' not in (folder / INDEX).read_text(
+            "utf-8", "replace"
+        ):
+            raise CheckpointError(
+                f"{folder} is not empty and no checkpoint of GAN2Shape: choose a new or an empty folder."
+            ) from None
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Give a temporary sibling to fill; it takes the place of ``folder`` when the block ends well."""
+    target = folder.absolute()
+    if target.is_symlink():
+        target = target.resolve()
+    tag = secrets.token_hex(4)
+    new, old = (target.with_name(f".{target.name[:100]}-{tag}.{kind}") for kind in ("part", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if target.exists():
+            os.rename(target, old)
+            try:
+                os.rename(new, target)
+            except BaseException:
+                os.rename(old, target)
+                raise
+            _keep_foreign(old, target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(new, target)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise CheckpointError(
+            f"{folder} cannot be written ({error.strerror}): check the disk's free space and your permissions, or "
+            "choose another folder."
+        ) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _keep_foreign(old: Path, new: Path) -> None:
+    """Carry over what is no part of a checkpoint, such as the .git of a cloned repository or the card's figures."""
+    for item in old.iterdir():
+        if item.name not in (CONFIG, INDEX, CARD, *SLOTS):
+            os.rename(item, new / item.name)
+
+
+def load_components(
+    folder: str | os.PathLike,
+    *,
+    variant: str | None = None,
+    dtype: torch.dtype | None = torch.float32,
+    device: str | torch.device = "cpu",
+    overrides: dict[str, nn.Module | None] | None = None,
+    only: tuple[str, ...] | None = None,
+) -> tuple[CategoryConfig, dict[str, nn.Module]]:
+    """Read a checkpoint strictly: every file is checked before any network is built.
+
+    Args:
+        dtype: floating point tensors are converted to this; None keeps what is stored.
+        overrides: networks to use instead of the checkpoint's, by name; None leaves an optional one out. The files
+            of overridden components are not looked at.
+        only: names of the components to load; None: all there are.
+
+    Returns the configuration and the networks by name, in evaluation mode, without gradients. Weights go straight
+    from the file to their place: memory holds one copy. CheckpointError (an OSError) names the file and the remedy.
+    """
+    folder = Path(folder)
+    overrides = dict(overrides or {})
+    for name in (*overrides, *(only or ())):
+        if name not in SLOTS:
+            raise ValueError(f"unknown component '{name}': known ones are {', '.join(SLOTS)}.")
+    index = read_index(folder)
+    config = read_config(folder)
+    plans = {
+        slot: _plan(folder / slot, slot, class_name, variant)
+        for slot, class_name in sorted(index.components.items())
+        if slot not in overrides and (only is None or slot in only)
+    }
+    networks: dict[str, nn.Module] = {}
+    for slot, (cls, arguments, files) in plans.items():
+        networks[slot] = _build(folder / slot, cls, arguments, files, dtype, torch.device(device))
+    networks.update({name: network for name, network in overrides.items() if network is not None})
+    return config, networks
+
+
+def read_config(folder: Path) -> CategoryConfig:
+    """``config.json`` of a checkpoint; CheckpointError names the file and the key."""
+    file = folder / CONFIG
+    data = read_json(file)
+    check_version(data.get("format_version", 1), file)  # first: a newer format explains unknown keys
+    try:
+        return CategoryConfig.from_json(json.dumps(data))
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {str(error).rstrip('.')}; correct it, or {UPGRADE}.") from None
+
+
+def _plan(folder: Path, slot: str, class_name: str, variant: str | None) -> tuple[type, dict[str, Any], WeightFiles]:
+    file = folder / CONFIG
+    arguments = read_json(file)
+    own = arguments.pop("_class_name", None)
+    if own != class_name:
+        raise CheckpointError(
+            f"{file} is the configuration of a {own}, but {INDEX} lists a {class_name} as {slot}: the component "
+            "comes from another pipeline or checkpoint, restore the right one."
+        )
+    return component_class(slot, class_name, file), arguments, inspect_weights(folder, variant)
+
+
+def _build(
+    folder: Path,
+    cls: type[Component],
+    arguments: dict[str, Any],
+    files: WeightFiles,
+    dtype: torch.dtype | None,
+    device: torch.device,
+) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            network = cls.from_config(arguments)
+    except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().rstrip(".")
+        raise CheckpointError(f"{folder / CONFIG}: {reason}; correct it, or {UPGRADE}.") from None
+    _check_shapes(network, files)
+    if _has_unsaved_tensors(network):
+        # Tensors that no file holds are computed by the constructor, so it has to run for real.
+        with torch.random.fork_rng(devices=[]):
+            network = cls.from_config(arguments)
+    network.load_state_dict(read_weights(files, dtype=dtype, device=device), strict=True, assign=True)
+    if dtype is not None:
+        network.to(dtype=dtype)
+    return network.to(device).requires_grad_(False).eval()
+
+
+def _check_shapes(network: nn.Module, files: WeightFiles) -> None:
+    expected = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    for name in sorted(expected.keys() - files.shape_of.keys()):
+        raise CheckpointError(f"{files.main} lacks tensor '{name}' of {type(network).__name__}: {RESTORE}.")
+    for name in sorted(files.shape_of.keys() - expected.keys()):
+        raise CheckpointError(
+            f"{files.main} has tensor '{name}', which {type(network).__name__} does not: its {CONFIG} belongs to "
+            f"other weights, {RESTORE}."
+        )
+    for name, shape in expected.items():
+        if files.shape_of[name] != shape:
+            raise CheckpointError(
+                f"{files.file_of[name]} holds tensor '{name}' of shape {list(files.shape_of[name])}, but {CONFIG} "
+                f"beside it says {list(shape)}: the component is of another size, {RESTORE}."
+            )
+
+
+def _has_unsaved_tensors(network: nn.Module) -> bool:
+    """Whether the constructor makes tensors that the state dict does not hold."""
+    saved = network.state_dict().keys()
+    held = {name for name, _ in (*network.named_buffers(), *network.named_parameters())}
+    plain = any(isinstance(v, torch.Tensor) for module in network.modules() for v in vars(module).values())
+    return plain or bool(held - saved)

@@ -1,0 +1,222 @@
+"""The Hub: a name or a folder to a local folder, and a folder to a repository."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .errors import CheckpointError
+from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, shard_index_name, weights_name
+from .weights import inspect_weights
+
+LIBRARY = "gan2shape-hub"
+_EXTRA = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt")
+_FIGURES = "figures"
+
+
+def resolve(
+    name_or_folder: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    variant: str | None = None,
+    only: tuple[str, ...] | None = None,
+) -> Path:
+    """A folder with every file that ``load_components`` needs.
+
+    An existing folder wins (``revision`` and the rest then mean nothing); any other name is the id of a Hub repository,
+    of which only the needed files are fetched into the Hub's cache. ``only`` names the components to fetch.
+
+    CheckpointError (an OSError) says what is wrong and what to do about it: no network, no such repository, a gated
+    one, no such revision, a malformed id, a cache that holds only a part.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return folder
+    name = os.fspath(name_or_folder)
+    if not isinstance(name_or_folder, str) or folder.exists():
+        raise CheckpointError(f"{name} is not a folder: check the path, or give the id of a Hub repository.")
+    patterns = file_patterns(variant, only)
+    try:
+        path = snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            allow_patterns=patterns,
+            library_name=LIBRARY,
+        )
+    except (OSError, ValueError, EntryNotFoundError, httpx2.HTTPError) as error:
+        raise _explained(error, name, revision) from error
+    snapshot = Path(path)
+    _check_complete(snapshot, name, variant, only)
+    return snapshot
+
+
+def _check_complete(snapshot: Path, name: str, variant: str | None, only: tuple[str, ...] | None) -> None:
+    """The client returns a partly cached snapshot without a word where it cannot reach the Hub."""
+    missing = missing_files(snapshot, variant, only)
+    if missing:
+        raise CheckpointError(
+            f"the cached copy of '{name}' is incomplete or not a checkpoint, {missing[0]} is missing from {snapshot}: "
+            "load it once with a network connection (force_download=True replaces damaged files), or check the id and "
+            "the variant."
+        )
+
+
+def missing_files(folder: Path, variant: str | None, only: tuple[str, ...] | None = None) -> list[str]:
+    """Files, relative to ``folder``, that loading needs and that are not there."""
+    missing = [name for name in (CONFIG, INDEX) if not (folder / name).exists()]
+    if missing:
+        return missing
+    for slot in sorted(read_index(folder).components):
+        if only is not None and slot not in only:
+            continue
+        if not (folder / slot / CONFIG).exists():
+            missing.append(f"{slot}/{CONFIG}")
+        weights, index = weights_name(variant).format(suffix=""), shard_index_name(variant)
+        if (folder / slot / index).exists():
+            shards = json.loads((folder / slot / index).read_text("utf-8")).get("weight_map", {}).values()
+            missing += [f"{slot}/{shard}" for shard in sorted(set(shards)) if not (folder / slot / shard).exists()]
+        elif not (folder / slot / weights).exists():
+            missing.append(f"{slot}/{weights}")
+    return missing
+
+
+def _explained(error: Exception, name: str, revision: str | None) -> CheckpointError:
+    """The client's error as one sentence with a remedy. Never quotes headers, so that no token can leak."""
+    where = constants.ENDPOINT
+    if isinstance(error, HFValidationError):
+        return CheckpointError(
+            f"'{name}' is neither an existing folder nor a Hub id: check the path, or write the id as 'owner/name'."
+        )
+    if isinstance(error, GatedRepoError):
+        return CheckpointError(
+            f"'{name}' is gated: ask for access at {where}/{name}, then log in with `hf auth login` or pass token=."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return CheckpointError(
+            f"'{name}' is neither an existing folder nor a repository that you may see at {where}: check the "
+            "spelling; if it is private, log in with `hf auth login` or pass token=."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return CheckpointError(
+            f"'{name}' has no revision '{revision}': check its branches and tags at {where}/{name}/refs."
+        )
+    if isinstance(error, LocalEntryNotFoundError):
+        return CheckpointError(
+            f"'{name}' is neither an existing folder nor in the local cache, and {where} was not reached: check the "
+            "path and the network connection, and that neither HF_HUB_OFFLINE nor local_files_only is set."
+        )
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if status in (401, 403):
+            return CheckpointError(
+                f"'{name}' is refused to this token (HTTP {status}): log in with `hf auth login`, or pass a token= "
+                "with the rights it needs."
+            )
+        return CheckpointError(f"'{name}' cannot be had from {where} (HTTP {status}): try again in a while.")
+    if isinstance(error, httpx2.HTTPError | ConnectionError):
+        return CheckpointError(
+            f"'{name}' cannot be had from {where} ({type(error).__name__}): check the network connection and try "
+            "again; what has arrived is kept."
+        )
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return CheckpointError(f"'{name}' cannot be had ({reason}): try again, or with force_download=True.")
+
+
+def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
+    """(path within the repository, bytes) of everything that ``push`` would send, sorted.
+
+    Only what belongs to a checkpoint: its files, the card, a licence and ``figures/``. CheckpointError where the
+    checkpoint is not complete.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    names = [n for n in (CONFIG, INDEX, CARD, *_EXTRA) if (folder / n).is_file()]
+    for slot in index.components:
+        weights = sorted(
+            f"{slot}/{f.name}"
+            for f in (folder / slot).glob("model*")
+            if f.name.endswith(".safetensors") or f.name.startswith("model.safetensors.index")
+        )
+        for variant in variants_in(folder / slot):
+            inspect_weights(folder / slot, variant)
+        if not weights or not (folder / slot / CONFIG).is_file():
+            raise CheckpointError(f"{folder / slot} lacks its {CONFIG} or weights: save the checkpoint again.")
+        names += [f"{slot}/{CONFIG}", *weights]
+    figures = folder / _FIGURES
+    names += [f.relative_to(folder).as_posix() for f in figures.rglob("*") if f.is_file() and f.name[0] != "."]
+    return [(name, (folder / name).stat().st_size) for name in sorted(names)]
+
+
+def variants_in(folder: Path) -> list[str | None]:
+    """Variants of the weights in a component's folder; None is the plain one."""
+    found: set[str | None] = set()
+    for file in folder.glob("model*"):
+        parts = file.name.replace("safetensors.index.", "").split(".")
+        if parts[-1] in ("safetensors", "json"):
+            found.add(None if len(parts) == 2 else parts[1].split("-")[0])
+    return sorted(found, key=str)
+
+
+def push(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload GAN2Shape checkpoint",
+    token: str | bool | None = None,
+) -> str:
+    """Send a checkpoint to the Hub in one commit and return its address (the commit's, or the pull request's).
+
+    The repository and the branch ``revision`` are made where they do not exist. Files of the same variant that the
+    checkpoint no longer has (shards, components) are deleted in that commit; anything else in the repository stays.
+    CheckpointError (an OSError) says what is wrong and what to do about it.
+    """
+    folder = Path(folder)
+    files = [name for name, _ in files_to_push(folder)]
+    components = read_index(folder).components
+    stale = [f"{slot}/*" for slot in SLOTS if slot not in components]
+    for slot in components:
+        for variant in variants_in(folder / slot):
+            shards = weights_name(variant).format(suffix="-?????-of-?????")
+            stale += [f"{slot}/{n}" for n in (weights_name(variant).format(suffix=""), shards)]
+            stale.append(f"{slot}/{shard_index_name(variant)}")
+    api = HfApi(token=token, library_name=LIBRARY)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None and not create_pr:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        info = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=files,
+            delete_patterns=stale,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        raise _explained(error, repo_id, revision) from error
+    return str(info.pr_url or info.commit_url)
