@@ -26,9 +26,9 @@ class Fragments:
     """What a pixel shows: ``face`` (B,H,W) int64, -1 where empty; ``bary`` (B,H,W,3); ``depth`` (B,H,W).
 
     ``bary`` are perspective-correct weights of the face's vertices (their sum is 1; they lie in 0..1 but for the
-    search's tolerance, 0.002): attributes that are linear on the 3D triangle are interpolated exactly. ``depth`` is z of
-    the plane through the three vertices. Both are zero where empty, and differentiable with respect to the vertices'
-    pixels and depths.
+    search's tolerance, 0.002): attributes that are linear on the 3D triangle are interpolated exactly. ``depth`` is z
+    of the plane through the three vertices. Both are zero where empty, and differentiable with respect to the
+    vertices' pixels and depths.
     """
 
     face: Tensor

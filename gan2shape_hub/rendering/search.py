@@ -11,8 +11,8 @@ Rules, with the numbers below
   origin, and faces whose doubled area is at most `MIN_AREA2` (seen edge-on). Faces are not culled by orientation.
 - Both implementations evaluate the same expressions in the same order, so that they agree exactly.
 
-There is no compiled backend: for eight 128-pixel sheets on one core the torch search takes about as long as a compiled
-z-buffer loop did (10 to 20 ms against 9), a thirtieth of the depth net's pass, and it runs on any device.
+There is no compiled backend. For eight 128-pixel sheets at a yaw of 0.25 a compiled z-buffer loop took 9 ms of one core
+and this search 25, where forward and backward of the depth net take 1000: no reason for a dependency that needs a CPU.
 """
 
 from __future__ import annotations

@@ -315,17 +315,28 @@ def test_errors_name_the_argument():
         warp_depth(torch.ones(1, 4, 4), Pose.identity(1), CAMERA, impl="cuda")
 
 
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other on a busy machine would be measured instead of the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_cost_grows_no_faster_than_batch_and_pixels():
     def seconds(batch, side):
         depth, pose = bumpy(batch, (side, side), torch.float32), yaw(14, torch.float32)
         best = math.inf
-        for _ in range(3):
-            start = time.process_time()
+        for _ in range(4):
+            start = time.thread_time()
             warp_depth(depth, pose, CAMERA)
-            best = min(best, time.process_time() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     seconds(1, 32)
     base = seconds(2, 96)
-    assert seconds(8, 96) < 4 * base * 2.5
-    assert seconds(2, 192) < 4 * base * 2.5
+    # Four times the work; quadratic cost would be 16 times.
+    assert seconds(8, 96) < 10 * base
+    assert seconds(2, 192) < 10 * base
