@@ -186,6 +186,8 @@ class ScheduleConfig:
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 5e-4
+    invert_iterations: int = 120
+    """Optimisation of the latent, where the input is a photograph and not a latent."""
     from_pretrained: bool = True
     """Start from the checkpoint's shape nets; ``False`` starts from the ellipsoid even where they exist."""
 

@@ -62,7 +62,7 @@ class Progress:
     """Where a run is; handed to the callback after every iteration. Returning ``False`` from the callback cancels."""
 
     step: str
-    """prior, decompose, explore, collect or refine."""
+    """invert, prior, decompose, explore, collect or refine."""
     round: int
     rounds: int
     iteration: int

@@ -14,7 +14,7 @@ from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Progress
 
-STEP_COST = {"prior": 0.4, "decompose": 0.5, "explore": 1.2, "collect": 0.5, "refine": 1.0}
+STEP_COST = {"invert": 0.5, "prior": 0.4, "decompose": 0.5, "explore": 1.2, "collect": 0.5, "refine": 1.0}
 """Rough cost of one iteration of each step, for the progress bar only."""
 
 
@@ -46,10 +46,7 @@ class Run:
     callback: Callable[[Progress], Any] | None = None
     round: int = 0
     clock: Clock = field(default_factory=Clock)
-
-    @property
-    def device(self) -> torch.device:
-        return self.accelerator.device
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(shape).uniform_(low, high, generator=self.rng).to(self.device)

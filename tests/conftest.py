@@ -1,0 +1,74 @@
+"""The real classes at tiny size, shared by all tests."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from gan2shape_hub import GAN2ShapePipeline
+from gan2shape_hub.config import CategoryConfig, ProjectionConfig, RoundConfig, ScheduleConfig
+from gan2shape_hub.conversion.random_face import set_latent_statistics
+from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
+from gan2shape_hub.models.perceptual import PerceptualNetwork
+from gan2shape_hub.models.shape import ShapeNets
+
+torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+
+
+def tiny_generator(seed: int = 0) -> MobileStyleGANGenerator:
+    """Latents of 16 numbers to 64 pixels, with a tap at 32; random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = MobileStyleGANGenerator((16, 16, 16, 8), latent_dim=16, taps=((32, 2, (6, 4)),), components=8)
+        for block in generator.blocks:
+            for layer in (block.style, block.conv1.style, block.conv2.style):
+                layer.weight.data.normal_(0, 0.1)
+        generator.style_rgb.weight.data.normal_(0, 0.3)
+        set_latent_statistics(generator, samples=500)
+    return generator.requires_grad_(False).eval()
+
+
+def tiny_config(**changes) -> CategoryConfig:
+    schedule = ScheduleConfig(
+        rounds=(RoundConfig(2, 2, 2, mirror=True),),
+        prior_iterations=2,
+        batch_size=2,
+        collected_batches=2,
+        invert_iterations=4,
+    )
+    values = dict(
+        category="face",
+        image_size=32,
+        projection=ProjectionConfig(space="pca", components=8),
+        schedules={"fast": schedule},
+        default_preset="fast",
+    )
+    return CategoryConfig(**{**values, **changes})
+
+
+def tiny_pipeline(seed: int = 0, **changes) -> GAN2ShapePipeline:
+    config = tiny_config(**changes)
+    nets = ShapeNets.create(config, 8, seed=seed, width=8, encoder_width=8)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        perceptual = PerceptualNetwork(widths=(4, 6, 8), max_size=32)
+    return GAN2ShapePipeline(
+        config,
+        tiny_generator(seed),
+        depth_net=nets.depth,
+        albedo_net=nets.albedo,
+        view_net=nets.view,
+        light_net=nets.light,
+        latent_encoder=nets.encoder,
+        perceptual=perceptual,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def pipeline() -> GAN2ShapePipeline:
+    return tiny_pipeline()
