@@ -34,15 +34,14 @@ def normals_from_depth(depth: Tensor, camera: CameraConfig) -> Tensor:
 
 
 def _difference(values: Tensor, dim: int) -> Tensor:
-    """Difference of the two neighbours along ``dim``; at the border, twice that of the pixel and its one neighbour.
+    """Difference of the two neighbours along ``dim``; at the border, that of the border pixel and its one neighbour.
 
-    Replicating the border pixel would halve the step there; doubling it keeps the slope, and only the ratio of the
-    components counts for a normal.
+    The border's step is half as long, which scales a normal before it is normalised and does not turn it.
     """
     n = values.shape[dim]
     inner = values.narrow(dim, 2, n - 2) - values.narrow(dim, 0, n - 2)
-    first = 2 * (values.narrow(dim, 1, 1) - values.narrow(dim, 0, 1))
-    last = 2 * (values.narrow(dim, n - 1, 1) - values.narrow(dim, n - 2, 1))
+    first = values.narrow(dim, 1, 1) - values.narrow(dim, 0, 1)
+    last = values.narrow(dim, n - 1, 1) - values.narrow(dim, n - 2, 1)
     return torch.cat((first, inner, last), dim)
 
 
