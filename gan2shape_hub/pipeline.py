@@ -20,7 +20,7 @@ from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.reconstruction import GanEditor, Reconstruction
-from gan2shape_hub.records import Progress, Scene, Targets
+from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Scene, Targets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import STEP_COST, Clock, Run
 from gan2shape_hub.stages.decompose import decompose
@@ -31,13 +31,6 @@ from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
 from gan2shape_hub.version import __version__
 
-SHAPE_COMPONENTS = {
-    "depth": "depth_net",
-    "albedo": "albedo_net",
-    "view": "view_net",
-    "light": "light_net",
-    "encoder": "latent_encoder",
-}
 OPTIONAL_COMPONENTS = ("discriminator", *SHAPE_COMPONENTS.values(), "perceptual", "masker")
 
 

@@ -13,6 +13,15 @@ from typing import Any
 
 from torch import Tensor
 
+SHAPE_COMPONENTS = {
+    "depth": "depth_net",
+    "albedo": "albedo_net",
+    "view": "view_net",
+    "light": "light_net",
+    "encoder": "latent_encoder",
+}
+"""Field of ``ShapeNets`` -> component of a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Targets:

