@@ -63,7 +63,7 @@ def save_components(
     _check_target(folder, overwrite)
     if card is None:
         old = folder / CARD
-        card = old.read_text(encoding="utf-8") if old.exists() else _plain_card(config)
+        card = old.read_text(encoding="utf-8") if old.exists() else _minimal_card(config)
     with _replacing(folder) as new:
         (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
         (new / INDEX).write_text(index.to_json(), encoding="utf-8")
@@ -93,8 +93,10 @@ def _index_of(components: dict[str, nn.Module]) -> Index:
     return Index({slot: type(network).__name__ for slot, network in components.items()})
 
 
-def _plain_card(config: CategoryConfig) -> str:
-    return f"---\nlibrary_name: gan2shape-hub\npipeline_tag: image-to-3d\n---\n\n# GAN2Shape: {config.category}\n"
+def _minimal_card(config: CategoryConfig) -> str:
+    from gan2shape_hub.cards import minimal_card  # cards checks itself by this package's rules
+
+    return minimal_card(config)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:

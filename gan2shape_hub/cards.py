@@ -1,0 +1,335 @@
+"""Model cards: README.md of a checkpoint, out of its configuration, what is known of it, and what was measured.
+
+Nothing is invented: what the facts or the results do not hold is left out of the card, or said to be unmeasured.
+
+    python -m gan2shape_hub.cards model_cards/face.yaml --config checkpoints/face/config.json \\
+        --results docs/results/face.json --output model_cards/face.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .config import CategoryConfig, ConfigError, ScheduleConfig, from_dict
+from .hub.card_rules import LIBRARY_NAME, PIPELINE_TAG, lint_card
+from .presets import category_preset
+
+
+class CardError(ValueError):
+    """A card cannot be made; the message names the file or key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a part of the checkpoint comes from."""
+
+    part: str
+    origin: str
+    license: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What no file of a checkpoint says: ``model_cards/<category>.yaml``. Texts are Markdown."""
+
+    title: str
+    category: str
+    """A name of ``presets.PRESETS``, for the configuration where there is no checkpoint yet."""
+    name: str
+    """Folder or Hub id that the snippet loads."""
+    license: str
+    summary: str
+    intended_use: str
+    out_of_scope: str
+    limits: tuple[str, ...]
+    bias: str
+    training_data: str
+    license_text: str
+    license_name: str = ""
+    license_link: str = ""
+    base_model: tuple[str, ...] = ()
+    base_model_relation: str = ""
+    datasets: tuple[str, ...] = ()
+    """Hub ids of the data sets that the networks were trained on."""
+    tags: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    preparation: str = ""
+    """How the checkpoint is made, where it is not shipped."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number: ``type`` is short and stable (``pearson``, ``psnr``), ``name`` says exactly what it is."""
+
+    type: str
+    name: str
+    value: float
+    dataset: str
+    dataset_type: str = "generated-images"
+    split: str = "test"
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ConfigError(f"metric '{self.name}' is {self.value}, must be a finite number: leave it out instead.")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image file of the checkpoint's folder, such as ``figures/contact_sheet.png``."""
+
+    path: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured: ``docs/results/<category>.json``."""
+
+    metrics: tuple[Metric, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    protocol: str = ""
+    """How it was measured, with the command that repeats it (Markdown)."""
+
+
+def load_facts(file: str | Path) -> CardFacts:
+    """Read ``model_cards/<category>.yaml``; CardError names an unknown or missing key."""
+    try:
+        data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        return from_dict(CardFacts, data)
+    except OSError as error:
+        raise CardError(f"{file} cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, ConfigError) as error:
+        raise CardError(f"{file}: {' '.join(str(error).split())}") from None
+
+
+def load_results(file: str | Path) -> Results:
+    """Read ``docs/results/<category>.json``; no results where the file does not exist, CardError where it is wrong."""
+    file = Path(file)
+    if not file.exists():
+        return Results()
+    try:
+        return from_dict(Results, json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, ConfigError) as error:
+        raise CardError(f"{file}: {error}") from None
+
+
+def generate_card(
+    facts: CardFacts,
+    config: CategoryConfig,
+    results: Results | None = None,
+    *,
+    name: str | None = None,
+    components: dict[str, str] | None = None,
+) -> str:
+    """Text of a README.md that obeys the Hub's rules; CardError lists what does not.
+
+    Args:
+        name: folder or Hub id that the snippet loads; None: the facts'.
+        components: component -> class, as ``model_index.json`` lists them.
+    """
+    results = results or Results()
+    data = ModelCardData(
+        library_name=LIBRARY_NAME,
+        pipeline_tag=PIPELINE_TAG,
+        license=facts.license,
+        license_name=facts.license_name or None,
+        license_link=facts.license_link or None,
+        base_model=list(facts.base_model) or None,
+        base_model_relation=facts.base_model_relation or None,
+        datasets=list(facts.datasets) or None,
+        tags=["gan2shape", "single-image-3d", "gan", "depth-estimation", "relighting", *facts.tags],
+        model_name=facts.title if results.metrics else None,
+        eval_results=[_eval_result(metric) for metric in results.metrics] or None,
+    )
+    parts = [
+        f"# {facts.title}",
+        facts.summary,
+        *_figures(results),
+        "## How to load",
+        _SNIPPET.format(name=name or facts.name),
+        *([facts.preparation] if facts.preparation else []),
+        "## Intended use",
+        facts.intended_use,
+        "**Out of scope.** " + facts.out_of_scope,
+        "## Limits",
+        "\n".join(f"- {_line(limit)}" for limit in facts.limits),
+        "## Bias and risks",
+        facts.bias,
+        "## Training data",
+        facts.training_data,
+        *_sources(facts),
+        "## Settings",
+        _settings(config),
+        *_components(components),
+        "## Evaluation",
+        *_evaluation(results),
+        "## Licence",
+        facts.license_text,
+        "## Citation",
+        _CITATION,
+    ]
+    body = "\n\n".join(part.strip() for part in parts)
+    card = str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
+    problems = lint_card(card)
+    if problems:
+        raise CardError("the card breaks the Hub's rules: " + " ".join(problems))
+    return card
+
+
+def snippets(card: str) -> list[str]:
+    """The Python snippets of a card."""
+    return re.findall(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
+
+
+def minimal_card(config: CategoryConfig) -> str:
+    """Card of a checkpoint of which nothing but its configuration is known; made to be replaced."""
+    unknown = "Not recorded: the checkpoint was saved without a card."
+    facts = CardFacts(
+        title=f"GAN2Shape: {config.category}",
+        category=config.category,
+        name=f"path/to/{config.category}",
+        license="unknown",
+        summary=f"{config.description or config.category}, for single-image 3D with GAN2Shape.",
+        intended_use=unknown,
+        out_of_scope=unknown,
+        limits=(unknown,),
+        bias=unknown,
+        training_data=unknown,
+        license_text=f"The configuration says: {config.license}.",
+    )
+    return generate_card(facts, config)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _eval_result(metric: Metric) -> EvalResult:
+    return EvalResult(
+        task_type=PIPELINE_TAG,
+        task_name="Image to 3D",
+        dataset_type=metric.dataset_type,
+        dataset_name=metric.dataset,
+        dataset_split=metric.split or None,
+        metric_type=metric.type,
+        metric_name=metric.name,
+        metric_value=metric.value,
+    )
+
+
+def _figures(results: Results) -> list[str]:
+    return [f"![{_line(figure.caption)}]({figure.path})" for figure in results.figures]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    cells = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_line(cell).replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+def _sources(facts: CardFacts) -> list[str]:
+    rows = [(source.part, source.origin, source.license) for source in facts.sources]
+    return [_table(("part", "origin", "licence"), rows)] if rows else []
+
+
+def _components(components: dict[str, str] | None) -> list[str]:
+    return [_table(("component", "class"), sorted(components.items()))] if components else []
+
+
+def _settings(config: CategoryConfig) -> str:
+    yaw, pitch = config.rotation_limit_deg
+    rows = [
+        ("category", config.category),
+        ("size of the depth and albedo sheets", f"{config.image_size} x {config.image_size} pixels"),
+        ("camera", f"pinhole, field of view {config.camera.fov_deg:g} degrees"),
+        ("views", f"yaw up to {yaw:g} degrees, pitch up to {pitch:g} degrees either way"),
+        ("object mask", "used" if config.use_mask else "not used"),
+        ("truncation of samples", f"{config.truncation:g}"),
+    ]
+    presets = [
+        (f"{name} (default)" if name == config.default_preset else name, *_schedule(schedule))
+        for name, schedule in sorted(config.schedules.items())
+    ]
+    return "\n\n".join(
+        [
+            _table(("setting", "value"), rows),
+            _table(("preset", "rounds", "iterations of steps 1 / 2 / 3, all rounds", "batch size"), presets),
+        ]
+    )
+
+
+def _schedule(schedule: ScheduleConfig) -> tuple[str, str, str]:
+    totals = [sum(getattr(r, step) for r in schedule.rounds) for step in ("decompose", "explore", "refine")]
+    return str(len(schedule.rounds)), " / ".join(map(str, totals)), str(schedule.batch_size)
+
+
+def _evaluation(results: Results) -> list[str]:
+    if not results.metrics:
+        return ["No measurement of this checkpoint has been recorded."]
+    rows = [(m.name, f"{m.value:.4g}{' ' + m.unit if m.unit else ''}", m.dataset) for m in results.metrics]
+    return [*([results.protocol] if results.protocol else []), _table(("metric", "value", "measured on"), rows)]
+
+
+_SNIPPET = """\
+```bash
+pip install gan2shape-hub
+```
+
+```python
+from gan2shape_hub import GAN2ShapePipeline
+
+pipeline = GAN2ShapePipeline.from_pretrained("{name}")
+image, latent = pipeline.sample(seed=7)  # an image that the GAN makes up
+result = pipeline(latent)  # or an image of this category: pipeline("photo.png")
+result.save("output")  # meshes, depth, normals, albedo and a turntable
+```"""
+
+_CITATION = """\
+```bibtex
+@inproceedings{pan2021gan2shape,
+  title = {Do 2D GANs Know 3D Shape? Unsupervised 3D Shape Reconstruction from 2D Image GANs},
+  author = {Pan, Xingang and Dai, Bo and Liu, Ziwei and Loy, Chen Change and Luo, Ping},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021}
+}
+```"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m gan2shape_hub.cards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("facts", type=Path, help="model_cards/<category>.yaml")
+    parser.add_argument("--config", type=Path, help="config.json of the checkpoint; without it, the category's preset")
+    parser.add_argument("--results", type=Path, help="measurements (JSON); left out of the card where there is no file")
+    parser.add_argument("--name", help="folder or Hub id that the snippet loads")
+    parser.add_argument("--output", type=Path, help="file to write; without it, the card is printed")
+    args = parser.parse_args(argv)
+    try:
+        facts = load_facts(args.facts)
+        found = args.config is not None and args.config.exists()
+        config = CategoryConfig.from_json(args.config.read_text("utf-8")) if found else category_preset(facts.category)
+        index = args.config.with_name("model_index.json") if found else None
+        listed = json.loads(index.read_text("utf-8")) if index is not None and index.exists() else {}
+        components = {slot: name for slot, name in listed.items() if not slot.startswith("_")}
+        results = load_results(args.results) if args.results else None
+        card = generate_card(facts, config, results, name=args.name, components=components)
+    except (CardError, ConfigError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    if args.output is None:
+        print(card, end="")
+    else:
+        args.output.write_text(card, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
