@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ OPTIONAL_COMPONENTS = ("discriminator", *SHAPE_COMPONENTS.values(), "perceptual"
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated image: image at full size, latent (1, D)."""
+    """A generated image: image at full size, latent (1, D). Unpacks as ``image, latent = pipeline.sample()``."""
 
     image: Image.Image
     latent: Tensor
     seed: int | None
     truncation: float
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.image, self.latent))
 
 
 class GAN2ShapePipeline:
@@ -183,6 +187,32 @@ class GAN2ShapePipeline:
             dtype=dtype,
         )
         return Path(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload category",
+        token: str | None = None,
+        variant: str | None = None,
+        dtype: torch.dtype | None = None,
+        card: str | None = None,
+    ) -> str:
+        """Publish the checkpoint as a model repository of the Hub; returns the commit's address."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / "checkpoint", variant=variant, dtype=dtype, card=card)
+            return hub.push(
+                folder,
+                repo_id,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                commit_message=commit_message,
+                token=token,
+            )
 
     # -- generating ----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def refine(nets: ShapeNets, targets: Targets, pseudo: PseudoViews, round_config:
     input_features = _features(targets.images, run)
     pseudo_features = _features(pseudo.images.flatten(0, 1), run)
     views = pseudo.images.shape[1]
-    scenes = min(len(targets), max(1, run.schedule.batch_size // 4))
+    scenes = min(len(targets), max(1, run.schedule.batch_size // 2))
     per_scene = max(1, run.schedule.batch_size // scenes)
     for iteration in range(round_config.refine):
         pick = torch.randperm(len(targets), generator=run.rng)[:scenes].to(run.device)
