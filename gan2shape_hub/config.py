@@ -148,7 +148,11 @@ class ProjectionConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    """Weights of the image losses (paper section 3.3)."""
+
     perceptual_weight: float = 0.5
+    perceptual_layers: int = 2
+    """1: relu2_2 only, at half the price; 2: relu3_3 too."""
     smoothness_weight: float = 0.01
     discriminator_layers: int = 4
     """Step 2 compares this many feature maps, where the checkpoint has a discriminator."""

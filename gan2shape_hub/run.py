@@ -70,7 +70,8 @@ class Run:
         if self.perceptual is None:
             return []
         with self.accelerator.autocast():
-            return [f.float() for f in self.perceptual.features(images)]
+            maps = self.perceptual.features(images, self.config.loss.perceptual_layers)
+        return [m.float() for m in maps]
 
     def projection_features(self, images: Tensor) -> list[Tensor]:
         """Features that step 2 compares: the discriminator's first maps where there is one, else perceptual ones."""

@@ -36,14 +36,15 @@ class PerceptualNetwork(Component):
         self.max_size = max_size
         self._mean = tuple(bgr_mean)
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, layers: int = 2) -> list[Tensor]:
+        """The first ``layers`` (1 or 2) of relu2_2 and relu3_3; no block beyond them is run."""
         mean = images.new_tensor(self._mean)[:, None, None]
         x = (images.flip(1) + 1) * 127.5 - mean
         while x.shape[-1] > self.max_size and x.shape[-1] % 2 == 0:
             x = F.avg_pool2d(x, 2)
         x = x.contiguous(memory_format=torch.channels_last)
         maps = []
-        for block in (self.block1, self.block2, self.block3):
+        for block in (self.block1, self.block2, self.block3)[: layers + 1]:
             x = x if block is self.block1 else F.max_pool2d(x, 2)
             for conv in block:
                 x = F.relu(conv(x))
