@@ -104,14 +104,12 @@ class FaceMesh:
 
     @torch.no_grad()
     def landmarks(self, image: Tensor) -> FaceLandmarks | None:
-        """Mesh of the largest face of ``image`` (3, H, W) in -1..1, any device and float dtype; None where there is none.
+        """Mesh of the largest face of ``image`` (3, H, W) in -1..1, any device and float dtype; None without a face.
 
         ValueError: another shape, or values that are not finite.
         """
         if image.dim() != 3 or image.shape[0] != 3 or min(image.shape[1:]) < 16:
-            raise ValueError(
-                f"image has shape {tuple(image.shape)}, must be (3, H, W) with sides of 16 or more pixels."
-            )
+            raise ValueError(f"image has shape {tuple(image.shape)}, must be (3, H, W), sides 16 pixels or more.")
         image = image.detach().float().cpu().clamp(-1, 1)
         if not bool(torch.isfinite(image).all()):
             raise ValueError("image has values that are not finite.")
