@@ -42,9 +42,9 @@ class ShapeNets:
             return cls(
                 depth=EDDeconv(3, 1, size, nf=width),
                 albedo=EDDeconv(3, 3, size, nf=width, activation="tanh"),
-                view=Encoder(3, 6, size, nf=width),
-                light=Encoder(3, 4, size, nf=width),
-                encoder=ResEncoder(3, encoding_size, size, nf=encoder_width),
+                view=_keep_signal(Encoder(3, 6, size, nf=width), last_gain=0.1),
+                light=_keep_signal(Encoder(3, 4, size, nf=width), last_gain=0.1),
+                encoder=_keep_signal(ResEncoder(3, encoding_size, size, nf=encoder_width), last_gain=0.3),
             )
 
     def clone(self) -> ShapeNets:
@@ -86,6 +86,19 @@ class ShapeNets:
             view=self.predict_view(images, config),
             light=self.predict_light(images, config),
         )
+
+
+@torch.no_grad()
+def _keep_signal(net: nn.Module, last_gain: float) -> nn.Module:
+    """He initialisation. Without normalisation PyTorch's default halves the signal in every layer, and a net of eight
+    of them starts as the constant zero and stays there for thousands of iterations."""
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    for conv in convolutions:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        if conv.bias is not None:
+            conv.bias.zero_()
+    convolutions[-1].weight.mul_(last_gain)
+    return net
 
 
 def _add_mean(output: Tensor, mean: tuple[float, ...], add: bool) -> Tensor:

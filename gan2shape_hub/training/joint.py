@@ -135,6 +135,7 @@ def train_jointly(
         (name, r) for r in range(len(training.schedule.rounds)) for name in ("albedo", "view", "project", "refine")
     ]
     done = _resume(folder, nets)
+    targets, made = None, None
     for number, (phase, round_index) in enumerate(phases):
         if number < done:
             continue
@@ -157,7 +158,9 @@ def train_jointly(
         identity_rng = torch.Generator().manual_seed(
             training.seed * 1000 + 500 + round_index + 100 * (phase == "encoder")
         )
-        targets = make_targets(generator, count, training, config.image_size, identity_rng)
+        if made != (count, round_index):
+            targets = make_targets(generator, count, training, config.image_size, identity_rng)
+            made = (count, round_index)
         this_round = training.schedule.rounds[round_index]
         if phase == "encoder":
             train_component_encoder(nets.encoder, targets, training.encoder_iterations, run, log)
