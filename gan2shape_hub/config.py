@@ -57,6 +57,7 @@ class CameraConfig:
             self.min_depth,
             "positive, below max_depth",
         )
+        _check(self.border_px >= 0, "camera.border_px", self.border_px, "0 or more pixels")
 
     @property
     def border_depth(self) -> float:
@@ -80,6 +81,18 @@ class PriorConfig:
     """Lower the box's bottom to the image's (CelebA faces)."""
     shrink_sides: float = 0.0
     """Take this fraction of the box's width off each side (1/12 for CelebA faces)."""
+
+    def __post_init__(self) -> None:
+        _check(self.near < self.far, "prior.near", self.near, f"below prior.far, which is {self.far}")
+        _check(self.radius >= self.far - self.near, "prior.radius", self.radius, "at least prior.far - prior.near")
+        top, left, bottom, right = self.default_box
+        _check(
+            0 <= top < bottom <= 1 and 0 <= left < right <= 1,
+            "prior.default_box",
+            self.default_box,
+            "(top, left, bottom, right) in 0..1",
+        )
+        _check(0 <= self.shrink_sides < 0.5, "prior.shrink_sides", self.shrink_sides, "0 or more and below 0.5")
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,9 @@ class ProjectionConfig:
 
     def __post_init__(self) -> None:
         _choice("projection.space", self.space, ("mapping_tail", "pca"))
+        _check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
+        _check(self.components >= 1, "projection.components", self.components, "1 or more")
+        _check(self.clamp > 0, "projection.clamp", self.clamp, "above 0")
 
 
 @dataclass(frozen=True)
@@ -195,6 +211,14 @@ class ScheduleConfig:
     from_pretrained: bool = True
     """Start from the checkpoint's shape nets; ``False`` starts from the ellipsoid even where they exist."""
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "collected_batches"):
+            _check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
+        for name in ("prior_iterations", "invert_iterations"):
+            _check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
+        for name in ("learning_rate", "encoder_learning_rate"):
+            _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
+
 
 @dataclass(frozen=True)
 class CategoryConfig:
@@ -240,11 +264,8 @@ class CategoryConfig:
         _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
         _check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
         _choice("default_preset", self.default_preset, tuple(self.schedules))
-        if self.format_version > FORMAT_VERSION:
-            raise ConfigError(
-                f"config.json has format_version {self.format_version}, this version reads up to {FORMAT_VERSION}: "
-                "upgrade with `pip install -U gan2shape-hub`."
-            )
+        _check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")
+        _check_version(self.format_version)
 
     def schedule(self, preset: str | None = None) -> ScheduleConfig:
         """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""
@@ -261,7 +282,17 @@ class CategoryConfig:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"config.json is not valid JSON ({error}): restore it or save it again.") from None
+        if isinstance(data, dict):
+            _check_version(data.get("format_version"))  # first: a newer format explains unknown keys
         return from_dict(cls, data)
+
+
+def _check_version(version: Any) -> None:
+    if type(version) is int and version > FORMAT_VERSION:
+        raise ConfigError(
+            f"config.json has format_version {version}, this version reads up to {FORMAT_VERSION}: "
+            "upgrade with `pip install -U gan2shape-hub`."
+        )
 
 
 def from_dict(cls: type, data: Any, where: str = "") -> Any:
@@ -302,6 +333,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"'{where}' must be an object, got {value!r}.")
         return {k: _coerce(typing.get_args(hint)[1], v, _join(where, k)) for k, v in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not -1e300 < value < 1e300:  # NaN compares false
+            raise ConfigError(f"'{where}' must be a finite number, got {str(value)[:20]}.")
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value

@@ -16,7 +16,8 @@ from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.models.perceptual import PerceptualNetwork
 from gan2shape_hub.models.shape import ShapeNets
 
-torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
 
 
 def tiny_generator(seed: int = 0) -> MobileStyleGANGenerator:
