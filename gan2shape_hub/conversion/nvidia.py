@@ -17,14 +17,32 @@ from torch import Tensor
 
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
+from gan2shape_hub.presets import category_preset
 
 from .restricted_pickle import Network, load_network_pickle
 from .rosinality import MAPPING_GAIN, SQRT2, load_torch_file, strip_module_prefix
-from .verify import ConversionError, Report, Tensors, load_strictly, set_latent_mean
+from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
 
 DEFAULT_CLAMP = 256.0
 """``conv_clamp`` of NVIDIA's training; a state dict does not say, a pickle does."""
 _GENERATORS = ("G_ema", "G")
+
+
+def convert(
+    path: str | Path,
+    category: str,
+    output: str | Path,
+    size: int | None = None,
+    conv_clamp: float | None = DEFAULT_CLAMP,
+    overwrite: bool = False,
+    license_id: str = "unknown",
+) -> Report:
+    """Write the checkpoint folder ``output`` from an NVIDIA file; ConversionError or ConfigError in a sentence."""
+    category_preset(category)  # before reading a large file
+    generator, discriminator, report = read_file(path, size, conv_clamp)
+    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
+    finish(output, configure(category, generator, license_id), components, report, overwrite)
+    return report
 
 
 def read_file(

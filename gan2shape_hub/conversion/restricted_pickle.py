@@ -1,7 +1,7 @@
 """Read NVIDIA's network pickles without running them.
 
-A pickle is a small program that may call any importable function. NVIDIA's files need eight of them; this unpickler
-knows those names, answers each with a harmless stand-in of its own, and refuses every other name. The Python source
+A pickle is a small program that may call any importable function. NVIDIA's files need a handful; this unpickler knows
+those names, answers each with a harmless stand-in of its own, and refuses every other name. The Python source
 that the files carry (``module_src``) is never executed; constructors are never called.
 """
 
@@ -102,6 +102,11 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
             raise ConversionError(f"a numpy value of type {kind.name!r} in the pickle is not supported.")
         return struct.unpack(_NUMPY_FORMATS[kind.name], data)[0]
 
+    def encode(text: str, encoding: str) -> bytes:  # how bytes are written in the oldest protocols
+        if encoding != "latin1":
+            raise ConversionError("bytes in the pickle are not written as Python writes them.")
+        return text.encode("latin1")
+
     easy_dict = type("EasyDict", (_EasyDict,), {})
     numpy_type = type("NumpyType", (_NumpyType,), {})
     return {
@@ -112,6 +117,8 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("dnnlib.util", "EasyDict"): easy_dict,
         ("builtins", "set"): set,
+        ("__builtin__", "set"): set,
+        ("_codecs", "encode"): encode,
         ("numpy", "dtype"): numpy_type,
         ("numpy.core.multiarray", "scalar"): numpy_scalar,
         ("numpy._core.multiarray", "scalar"): numpy_scalar,

@@ -18,12 +18,29 @@ from torch import Tensor
 
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
+from gan2shape_hub.presets import category_preset
 
-from .verify import ConversionError, Report, Tensors, load_strictly, set_latent_mean
+from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
 
 MAPPING_GAIN = 0.01
 """Learning rate multiplier of the mapping network."""
 SQRT2 = math.sqrt(2)
+
+
+def convert(
+    path: str | Path,
+    category: str,
+    output: str | Path,
+    size: int | None = None,
+    overwrite: bool = False,
+    license_id: str = "unknown",
+) -> Report:
+    """Write the checkpoint folder ``output`` from a rosinality ``.pt``; ConversionError, ConfigError: one sentence."""
+    category_preset(category)  # before reading a large file
+    generator, discriminator, report = read_file(path, size)
+    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
+    finish(output, configure(category, generator, license_id), components, report, overwrite)
+    return report
 
 
 def load_torch_file(path: str | Path) -> Any:
@@ -36,7 +53,7 @@ def load_torch_file(path: str | Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        wanted = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted:
             raise ConversionError(
                 f"{path} was refused: it asks for {wanted[1]}, and only tensors and plain containers are read."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.hub import load_components, save_components
+from gan2shape_hub.hub.layout import CARD, CONFIG, INDEX, SLOTS
+from gan2shape_hub.presets import category_preset
 
-INDEX = "model_index.json"
+from .card import card
+
+_CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})
 
 
 class ConversionError(ValueError):
@@ -40,16 +46,15 @@ class Report:
 def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside ``output`` that takes its place when the block ends well, and vanishes otherwise.
 
-    An existing checkpoint (or an empty folder) is replaced as a whole; anything else only where ``overwrite``.
+    Of what ``output`` held, the parts of a checkpoint are replaced, anything else is carried over.
     """
     output = Path(output).absolute()
     check_output(output, overwrite)
-    part = output.with_name(f".{output.name}-{secrets.token_hex(4)}.part")
-    old = output.with_name(f".{output.name}-{secrets.token_hex(4)}.old")
+    tag = secrets.token_hex(4)
+    part, old = (output.with_name(f".{output.name[:100]}-{tag}.{kind}") for kind in ("part", "old"))
     try:
         part.mkdir(parents=True)
         yield part
-        check_output(output, overwrite)  # it may have appeared meanwhile
         if output.exists():
             os.replace(output, old)
         try:
@@ -58,14 +63,21 @@ def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, output)
             raise
+        if old.is_dir():
+            _carry_over(old, output)
     except OSError as error:
-        raise ConversionError(
-            f"cannot write {output}: {error.strerror or error}; choose another --output folder."
-        ) from None
+        reason = error.strerror or str(error)
+        raise ConversionError(f"cannot write {output} ({reason}): choose another --output folder.") from None
     finally:
-        for folder in (part, old):
-            if folder.exists() and (folder is part or output.exists()):
-                _remove(folder)
+        _remove(part)
+        if output.exists():
+            _remove(old)
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    for item in old.iterdir():
+        if item.name not in _CHECKPOINT_FILES and not (new / item.name).exists():
+            os.replace(item, new / item.name)
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -84,29 +96,39 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been made
+            path.unlink()
+
+
+def configure(
+    category: str, generator: nn.Module, license_id: str, image_size: int | None = None, **changes: object
+) -> CategoryConfig:
+    """The category's preset for this generator: sheets no larger than its images, and no more discriminator maps than
+    images of that size have; ``changes`` replace other fields."""
+    preset = category_preset(category)
+    size = image_size or min(preset.image_size, generator.image_size)
+    maps = min(preset.loss.discriminator_layers, min(size, generator.image_size).bit_length() - 3)
+    loss = dataclasses.replace(preset.loss, discriminator_layers=max(maps, 1))
+    return dataclasses.replace(preset, image_size=size, license=license_id, loss=loss, **changes)
 
 
 def finish(
-    output: Path,
+    output: str | Path,
     config: CategoryConfig,
     components: dict[str, nn.Module],
     report: Report,
-    card: str,
     overwrite: bool = False,
 ) -> None:
     """Write the checkpoint, load it back, compare every tensor, sample ``samples.png``, then rename it into place.
 
     ConversionError where the samples are not finite or a tensor changed on the way.
     """
-    from gan2shape_hub.hub import load_components, save_components  # above this layer's siblings: imported late
-
     output = Path(output)
-    check_output(output, overwrite)
+    check_output(output, overwrite)  # before minutes of work
     grid = sample_grid(components["generator"], config.truncation)
     with output_folder(output, overwrite) as part:
-        save_components(part, config, components, card)
-        loaded_config, loaded = load_components(part)
+        save_components(part, config, components, card=card(config, components, report.lines()))
+        loaded_config, loaded = load_components(part, dtype=None)
         if loaded_config != config:
             raise ConversionError("config.json did not come back as it was written: this is a bug, please report it.")
         compare(components, loaded)

@@ -1,0 +1,273 @@
+"""NVIDIA pickles: written as the original writes them, read without running anything."""
+
+import collections
+import importlib.util
+import io
+import os
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stylegan2_originals as originals
+import torch
+
+from gan2shape_hub.conversion import nvidia
+from gan2shape_hub.conversion.restricted_pickle import Network, RefusedGlobal, load_network_pickle
+from gan2shape_hub.conversion.verify import ConversionError
+
+WIDTHS, SIZE, DIM = [12, 10, 8, 8], 32, 16
+MODULE_SRC = "raise SystemExit('the source in the file was executed')"
+
+_spec = importlib.util.spec_from_file_location(
+    "convert_checkpoint", Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
+)
+cli = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(cli)
+
+
+class Call:
+    """Pickles as a call of ``module.name(*args)``, whatever that is."""
+
+    def __init__(self, module, name, *args):
+        self.target, self.args = (module, name), args
+
+    def __reduce__(self):
+        return _named(*self.target), self.args
+
+
+def _named(module, name):
+    """A function that pickles under another module's name; the modules are made up, so that pickle finds it there."""
+    parts = module.split(".")
+    for i in range(1, len(parts) + 1):
+        sys.modules.setdefault(".".join(parts[:i]), types.ModuleType(".".join(parts[:i])))
+    owner = sys.modules[module]
+    if not hasattr(owner, name):
+
+        def stand_in(*args):
+            return args
+
+        stand_in.__module__, stand_in.__qualname__, stand_in.__name__ = module, name, name
+        setattr(owner, name, stand_in)
+    return getattr(owner, name)
+
+
+@pytest.fixture(autouse=True)
+def _forget_made_up_modules():
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("torch_utils", "dnnlib"):
+            del sys.modules[name]
+
+
+def network(class_name, tensors, buffers=(), attributes=None, submodules=None):
+    """A module as torch_utils.persistence pickles it, from nested {name: tensor} dictionaries."""
+    state = {
+        "training": False,
+        "_parameters": collections.OrderedDict(),
+        "_buffers": collections.OrderedDict(),
+        "_non_persistent_buffers_set": set(),
+        "_backward_hooks": collections.OrderedDict(),
+        "_modules": collections.OrderedDict(submodules or {}),
+        "_init_args": (),
+        "_init_kwargs": {},
+        "weight_gain": np.float64(0.25),
+        **(attributes or {}),
+    }
+    for name, value in tensors.items():
+        if name in buffers or name in ("resample_filter", "noise_const", "w_avg"):
+            state["_buffers"][name] = value
+        else:
+            state["_parameters"][name] = torch.nn.Parameter(value)
+    meta = dict(type="class", version=6, module_src=MODULE_SRC, class_name=class_name, state=state)
+    return Call("torch_utils.persistence", "_reconstruct_persistent_obj", meta)
+
+
+def tree(class_name, flat, attributes=None, layer=lambda path: {}, path=""):
+    """Nested networks of a flat state dict; ``layer(path)`` gives a module's own attributes."""
+    own = {k: v for k, v in flat.items() if "." not in k}
+    children = {}
+    for key in flat:
+        head, dot, rest = key.partition(".")
+        if dot:
+            children.setdefault(head, {})[rest] = flat[key]
+    sub = {}
+    for name, below in children.items():
+        full = f"{path}.{name}" if path else name
+        sub[name] = tree("Layer", below, layer(full), layer, full)
+    return network(class_name, own, attributes=attributes, submodules=sub)
+
+
+def clamped(value):
+    def layer(path):
+        last = path.split(".")[-1]
+        if last in ("conv0", "conv1", "conv", "torgb", "fromrgb"):
+            return {"conv_clamp": value}
+        if last == "skip":
+            return {"conv_clamp": None}
+        if last.startswith("fc"):
+            return {"bias_gain": 0.01}
+        return {}
+
+    return layer
+
+
+def nvidia_pickle(path, clamp=256, **entries):
+    g, d = originals.nvidia_weights(SIZE, WIDTHS, dim=DIM)
+    mbstd = network("MinibatchStdLayer", {}, attributes={"group_size": 2, "num_channels": 1})
+    discriminator = tree("Discriminator", d, {"c_dim": 0}, clamped(clamp))
+    discriminator.args[0]["state"]["_modules"]["b4"].args[0]["state"]["_modules"]["mbstd"] = mbstd
+    data = {
+        "G": tree("Generator", g, {"c_dim": 0}, clamped(clamp)),
+        "D": discriminator,
+        "G_ema": tree("Generator", g, {"c_dim": 0}, clamped(clamp)),
+        "training_set_kwargs": {"path": "x"},
+        "augment_pipe": None,
+        **entries,
+    }
+    path.write_bytes(pickle.dumps(data))
+    return g, d
+
+
+@pytest.mark.parametrize("clamp", [256, None])
+def test_pickle_is_converted_exactly(tmp_path, clamp):
+    g, d = nvidia_pickle(tmp_path / "net.pkl", clamp)
+    generator, discriminator, report = nvidia.read_file(tmp_path / "net.pkl")
+    assert generator.config["conv_clamp"] == clamp
+    assert discriminator.config["conv_clamp"] == clamp
+    assert discriminator.config["mbstd_group"] == 2, "read off the file"
+    assert {"G", "training_set_kwargs", "augment_pipe"} <= set(report.unused)
+    w = torch.randn(2, 2 * len(WIDTHS), DIM)
+    expected = originals.nvidia_synthesis(g, w, clamp)
+    assert (generator(w) - expected).abs().max() < 1e-4 * expected.abs().max()
+    x = torch.randn(4, 3, SIZE, SIZE)
+    logits, _ = originals.nvidia_discriminator(d, x, clamp, group=2)
+    assert (discriminator(x) - logits).abs().max() < 1e-4 * logits.abs().max()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_protocol(tmp_path, protocol):
+    net = network("Generator", {"weight": torch.arange(6.0).view(2, 3)}, attributes={"c_dim": 0})
+    path = tmp_path / "net.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": net}, protocol=protocol))
+    loaded = load_network_pickle(path)["G_ema"]
+    assert isinstance(loaded, Network)
+    assert loaded.class_name == "Generator"
+    assert loaded.state["weight_gain"] == 0.25, "numpy scalars are read without numpy's own constructors"
+    assert torch.equal(loaded.tensors()["weight"], torch.arange(6.0).view(2, 3))
+
+
+MARK = "gan2shape_malicious_mark"
+
+
+class Reduce:
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+def malicious():
+    mark = f"{MARK}.touch"
+    torch_bytes = io.BytesIO()
+    torch.save(Reduce(os.system, f"touch {mark}"), torch_bytes)
+    nested = Call("torch.storage", "_load_from_bytes", torch_bytes.getvalue())
+    return {
+        "os.system": Reduce(os.system, f"touch {mark}"),
+        "builtins.eval": Reduce(eval, f"open({mark!r}, 'w')"),
+        "builtins.exec": Reduce(exec, f"open({mark!r}, 'w')"),
+        "builtins.getattr": Reduce(getattr, Reduce(__import__, "os"), "system"),
+        "getattr chain": Reduce(Reduce(getattr, Reduce(__import__, "os"), "system").__class__, 1),
+        "builtins.__import__": Reduce(__import__, "os"),
+        "subprocess.Popen": Reduce(__import__("subprocess").Popen, ["touch", mark]),
+        "nested torch bytes": nested,
+        "pathlib": Path(mark),
+        "torch.load": Reduce(torch.load, mark),
+        "numpy.load": Reduce(np.load, mark),
+        "inside a network": network("G", {}, attributes={"x": Reduce(os.system, f"touch {mark}")}),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(malicious()))
+def test_malicious_pickles_are_refused(tmp_path, monkeypatch, name, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": malicious()[name]}))
+    with pytest.raises(RefusedGlobal):
+        load_network_pickle(path)
+    assert cli.main(["nvidia", str(path), "--category", "cat", "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "refused" in error
+    if "." in name and " " not in name:
+        assert name.split(".")[-1] in error, "the message names what was asked for"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.pkl"], "nothing ran, nothing was written"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cos\nsystem\n(S'touch x'\ntR.",
+        b"cposix\nsystem\n(S'touch x'\ntR.",
+        b"\x80\x04\x8c\x08builtins\x8c\x0cset.__init__\x93.",  # a dotted name behind an admitted one
+        b"\x80\x04\x8c\x0bcollections\x8c\x19OrderedDict.__reduce_ex__\x93.",
+        b"\x80\x02]\x94\x82\x01.",  # an extension code
+        b"P1\n.",  # a persistent id
+        b"(i__main__\nX\n.",
+    ],
+)
+def test_handwritten_programs_are_refused(tmp_path, monkeypatch, program):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pkl"
+    path.write_bytes(program)
+    with pytest.raises(ConversionError):
+        load_network_pickle(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.pkl"]
+
+
+def test_malicious_torch_files_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command, suffix in (("rosinality", ".pt"), ("nvidia", ".pt"), ("nvidia", ".pth")):
+        path = tmp_path / f"bad{suffix}"
+        torch.save({"g_ema": Reduce(os.system, f"touch {MARK}")}, path)
+        assert cli.main([command, str(path), "--category", "cat", "--output", str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert "refused" in error
+        assert "system" in error
+        assert len(error.strip().splitlines()) == 1
+        path.unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorflow_pickles_are_recognised(tmp_path, capsys):
+    path = tmp_path / "tf.pkl"
+    path.write_bytes(pickle.dumps([Call("dnnlib.tflib.network", "Network")]))
+    assert cli.main(["nvidia", str(path), "--category", "cat", "--output", str(tmp_path / "out")]) == 1
+    assert "TensorFlow-era" in capsys.readouterr().err
+
+
+def test_stylegan3_and_conditional_pickles_are_refused(tmp_path, capsys):
+    path = tmp_path / "net.pkl"
+    argv = ["nvidia", str(path), "--category", "cat", "--output", str(tmp_path / "out")]
+    g, _ = originals.nvidia_weights(SIZE, WIDTHS, dim=DIM)
+    path.write_bytes(pickle.dumps({"G_ema": tree("Generator", g, {"c_dim": 3}, clamped(None))}))
+    assert cli.main(argv) == 1
+    assert "conditional" in capsys.readouterr().err
+    sg3 = {"synthesis.input.freqs": torch.ones(4, 2), "synthesis.L0_36_512.weight": torch.ones(2, 2)}
+    path.write_bytes(pickle.dumps({"G_ema": tree("Generator", sg3, {"c_dim": 0})}))
+    assert cli.main(argv) == 1
+    assert "StyleGAN3" in capsys.readouterr().err
+
+
+def test_truncated_pickle(tmp_path):
+    path = tmp_path / "net.pkl"
+    nvidia_pickle(path)
+    whole = path.read_bytes()
+    for part in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:part])
+        with pytest.raises(ConversionError, match="not a readable network pickle"):
+            load_network_pickle(path)
