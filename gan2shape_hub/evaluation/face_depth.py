@@ -23,6 +23,36 @@ MIN_POINTS = 50
 
 
 @dataclass(frozen=True)
+class FaceDepth:
+    """What a depth map says at the mesh's points: all that the judgements below need."""
+
+    landmarks: FaceLandmarks
+    points: Tensor
+    """(468, 3) float64: the sheet under the mesh's points, lifted to scene units."""
+    usable: Tensor
+    """(468,) bool: inside the picture and the mask, and finite."""
+
+    @property
+    def correlation(self) -> float:
+        """Pearson correlation of the depth and the mesh's z, -1..1; NaN for a flat sheet or too few points."""
+        if int(self.usable.sum()) < MIN_POINTS:
+            return math.nan
+        return pearson(self.points[self.usable, 2], self.landmarks.points[self.usable, 2])
+
+    @property
+    def amplitude(self) -> float:
+        """Nose tip to ear line over face width, in the camera's metric; NaN where one of the points is not usable."""
+        if not bool(self.usable[[NOSE_TIP, *EARS]].all()):
+            return math.nan
+        return amplitude(self.points, fit_head(self.landmarks.points).rotation[:, 2])
+
+    @property
+    def mesh_amplitude(self) -> float:
+        """The same of the mesh itself."""
+        return amplitude(self.landmarks.points, fit_head(self.landmarks.points).rotation[:, 2])
+
+
+@dataclass(frozen=True)
 class EvaluationTable:
     """Agreement of N depth maps with the face mesh. ``per_image`` has NaN where no face was found."""
 
@@ -66,53 +96,45 @@ def pearson(a: Tensor, b: Tensor) -> float:
     return float(a @ b) / norm if norm > 1e-12 else math.nan
 
 
-def sample_depth(depth: Tensor, landmarks: FaceLandmarks, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def sample_face(
+    view_depth: Tensor, landmarks: FaceLandmarks, mask: Tensor | None = None, camera: CameraConfig | None = None
+) -> FaceDepth:
     """Depth under the mesh's points.
 
     Args:
-        depth: (S, S) view-space depth of the same square picture that the landmarks were found in, at any resolution:
-            the picture and the sheet are taken to share their edges, as two sizes of one image do.
-        landmarks: the face mesh.
-        mask: (S, S), points where it is below 0.5 are not used; None uses all.
-
-    Returns:
-        values (468,) bilinear depth, pixels (468, 2) of the sheet, usable (468,) bool: inside the picture and the
-        mask, and finite.
+        view_depth: (S, S) scene depth seen from the input's viewpoint, larger is further. Sheet and picture are taken
+            to share their edges, as two sizes of one square image do.
+        landmarks: the face mesh of that picture.
+        mask: (S, S); points where it is below 0.5 are not used. None uses all: a hole in the sheet is an error.
+        camera: of the sheet; the default is the method's.
     """
-    if depth.dim() != 2 or depth.shape[0] != depth.shape[1]:
-        raise ValueError(f"depth has shape {tuple(depth.shape)}, must be (S, S).")
-    if mask is not None and mask.shape != depth.shape:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}, must be that of the depth, {tuple(depth.shape)}.")
-    size = depth.shape[0]
-    depth = depth.detach().double().cpu()
+    if view_depth.dim() != 2 or view_depth.shape[0] != view_depth.shape[1]:
+        raise ValueError(f"view_depth has shape {tuple(view_depth.shape)}, must be (S, S).")
+    if mask is not None and mask.shape != view_depth.shape:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}, must be that of the depth, {tuple(view_depth.shape)}.")
+    size = view_depth.shape[0]
     pixels = landmarks.in_image((size, size))[:, :2].double()
-    grid = (pixels / (size - 1) * 2 - 1)[None, None]
-    values = F.grid_sample(depth[None, None], grid, align_corners=True, padding_mode="border")[0, 0, 0]
-    usable = (pixels >= -0.5).all(dim=1) & (pixels <= size - 0.5).all(dim=1) & values.isfinite()
+    z = _bilinear(view_depth, pixels)
+    usable = (pixels >= -0.5).all(dim=1) & (pixels <= size - 0.5).all(dim=1) & z.isfinite()
     if mask is not None:
-        weight = mask.detach().double().cpu()[None, None]
-        usable &= F.grid_sample(weight, grid, align_corners=True, padding_mode="border")[0, 0, 0] >= 0.5
-    return values, pixels, usable
+        usable &= _bilinear(mask, pixels) >= 0.5
+    # What is not finite must not spread to the other points' averages.
+    z = torch.where(z.isfinite(), z, z[z.isfinite()].median() if bool(z.isfinite().any()) else torch.ones_like(z))
+    focal = focal_px(size, (camera or CameraConfig()).fov_deg)
+    xy = (pixels - (size - 1) / 2) * z[:, None] / focal
+    return FaceDepth(landmarks, torch.cat((xy, z[:, None]), 1), usable)
+
+
+def _bilinear(sheet: Tensor, pixels: Tensor) -> Tensor:
+    """Values (N,) float64 of ``sheet`` (S, S) at ``pixels`` (N, 2), pixel centres at integers; the border continues."""
+    grid = pixels / (sheet.shape[0] - 1) * 2 - 1
+    values = sheet.detach().double().cpu()[None, None]
+    return F.grid_sample(values, grid[None, None], align_corners=True, padding_mode="border")[0, 0, 0]
 
 
 def depth_correlation(view_depth: Tensor, landmarks: FaceLandmarks, mask: Tensor | None = None) -> float:
-    """Pearson correlation of depth and mesh z at the mesh's points, -1..1; NaN for a flat sheet or too few points.
-
-    ``view_depth`` (S, S): seen from the input's viewpoint, larger is further. ``mask`` (S, S) or None, see
-    :func:`sample_depth`.
-    """
-    values, _, usable = sample_depth(view_depth, landmarks, mask)
-    if int(usable.sum()) < MIN_POINTS:
-        return math.nan
-    return pearson(values[usable], landmarks.points[usable, 2])
-
-
-def lift(view_depth: Tensor, landmarks: FaceLandmarks, camera: CameraConfig | None = None) -> Tensor:
-    """Points (468, 3) of the sheet under the mesh's points, in scene units of the pinhole ``camera``, float64."""
-    values, pixels, _ = sample_depth(view_depth, landmarks)
-    size = view_depth.shape[0]
-    focal = focal_px(size, (camera or CameraConfig()).fov_deg)
-    return torch.cat(((pixels - (size - 1) / 2) * values[:, None] / focal, values[:, None]), 1)
+    """:attr:`FaceDepth.correlation` of a depth map, see :func:`sample_face`."""
+    return sample_face(view_depth, landmarks, mask).correlation
 
 
 def amplitude(points: Tensor, forward: Tensor) -> float:
@@ -124,16 +146,6 @@ def amplitude(points: Tensor, forward: Tensor) -> float:
     return float(((right + left) / 2 - nose) @ forward.double() / (right - left).norm())
 
 
-def depth_amplitude(view_depth: Tensor, landmarks: FaceLandmarks, camera: CameraConfig | None = None) -> float:
-    """:func:`amplitude` of a depth map (S, S) in the camera's metric, along the mesh's own forward axis."""
-    return amplitude(lift(view_depth, landmarks, camera), fit_head(landmarks.points).rotation[:, 2])
-
-
-def mesh_amplitude(landmarks: FaceLandmarks) -> float:
-    """:func:`amplitude` of the face mesh itself."""
-    return amplitude(landmarks.points, fit_head(landmarks.points).rotation[:, 2])
-
-
 def head_frame_depth(points: Tensor, landmarks: FaceLandmarks) -> Tensor:
     """z (468,) of ``points`` (468, 3) in the frame of the head, in face widths, its mean and tilt removed.
 
@@ -141,31 +153,27 @@ def head_frame_depth(points: Tensor, landmarks: FaceLandmarks) -> Tensor:
     canonical face's x and y: an error of pose, not of shape.
     """
     z = fit_head(landmarks.points).back(points)[:, 2]
-    plane = canonical_mesh().clone()
+    plane = canonical_mesh()
     plane[:, 2] = 1
     return z - plane @ torch.linalg.lstsq(plane, z[:, None]).solution[:, 0]
 
 
-def identity_correlation(
-    depths: Sequence[Tensor], landmarks: Sequence[FaceLandmarks], camera: CameraConfig | None = None
-) -> float:
+def identity_correlation(faces: Sequence[FaceDepth]) -> float:
     """Correlation, over all faces and points, of the depths' and the meshes' deviations from their own average face.
 
     Both are put into the head's frame first (pose removed) and freed of tilt; the depths' relief is scaled by one
     factor for all faces. Zero for the same face for everybody. NaN for fewer than three faces.
-
-    ``depths``: (S, S) each, seen from the input's viewpoint.
     """
-    if len(depths) < 3:
+    if len(faces) < 3:
         return math.nan
     predicted, judged = [], []
-    lifted = [lift(d, mark, camera)[:, 2] for d, mark in zip(depths, landmarks, strict=True)]
-    scale = _common_relief(lifted, landmarks)
-    for z, mark in zip(lifted, landmarks, strict=True):
-        points = mark.points.double().clone()
-        judged.append(head_frame_depth(points, mark))
-        points[:, 2] = (z - z.mean()) * scale * _width(mark) + points[:, 2].mean()
-        predicted.append(head_frame_depth(points, mark))
+    relief = _common_relief(faces)
+    for face in faces:
+        points = face.landmarks.points.double().clone()
+        judged.append(head_frame_depth(points, face.landmarks))
+        z = face.points[:, 2]
+        points[:, 2] = (z - z.mean()) * relief * _width(face.landmarks) + points[:, 2].mean()
+        predicted.append(head_frame_depth(points, face.landmarks))
     a, b = torch.stack(predicted), torch.stack(judged)
     return pearson((a - a.mean(dim=0)).flatten(), (b - b.mean(dim=0)).flatten())
 
@@ -174,10 +182,11 @@ def _width(mark: FaceLandmarks) -> float:
     return float((mark.points[EARS[0]] - mark.points[EARS[1]]).norm())
 
 
-def _common_relief(depths: Sequence[Tensor], landmarks: Sequence[FaceLandmarks]) -> float:
+def _common_relief(faces: Sequence[FaceDepth]) -> float:
     """Least-squares factor from scene depth to mesh z in face widths, over all faces."""
-    a = torch.cat([z - z.mean() for z in depths])
-    b = torch.cat([(m.points[:, 2] - m.points[:, 2].mean()).double() / _width(m) for m in landmarks])
+    a = torch.cat([f.points[:, 2] - f.points[:, 2].mean() for f in faces])
+    z = [f.landmarks.points[:, 2].double() / _width(f.landmarks) for f in faces]
+    b = torch.cat([v - v.mean() for v in z])
     return float(a @ b / (a @ a).clamp_min(1e-18))
 
 
@@ -185,6 +194,23 @@ def percentile(values: Sequence[float], q: float) -> float:
     """``q`` in 0..1 of the finite ``values``, linear between neighbours; NaN without any."""
     finite = [v for v in values if math.isfinite(v)]
     return float(torch.tensor(finite, dtype=torch.float64).quantile(q)) if finite else math.nan
+
+
+def tabulate(faces: Sequence[FaceDepth | None]) -> EvaluationTable:
+    """Statistics over faces; None stands for an image in which the judge found no face."""
+    found = [face for face in faces if face is not None]
+    scores = [math.nan if face is None else face.correlation for face in faces]
+    finite = torch.tensor([s for s in scores if math.isfinite(s)], dtype=torch.float64)
+    return EvaluationTable(
+        mean=float(finite.mean()) if len(finite) else math.nan,
+        p10=percentile(scores, 0.1),
+        std=float(finite.std()) if len(finite) > 1 else math.nan,
+        per_image=tuple(scores),
+        identity=identity_correlation([face for face in found if math.isfinite(face.correlation)]),
+        amplitude=percentile([face.amplitude for face in found], 0.5),
+        mesh_amplitude=percentile([face.mesh_amplitude for face in found], 0.5),
+        faces=len(found),
+    )
 
 
 def evaluate_depth(
@@ -201,7 +227,7 @@ def evaluate_depth(
         faces: the input images (N, 3, H, W) in -1..1, for which ``mesh`` is needed, or their landmarks (None where
             there was no face), which are worth keeping when the same images are judged again and again.
         mesh: the judge.
-        masks: (N, S, S) or None; restricts the correlation only.
+        masks: (N, S, S) or None, see :func:`sample_face`.
         camera: of the depths; the default is the method's.
 
     Raises:
@@ -213,19 +239,9 @@ def evaluate_depth(
         faces = [mesh.landmarks(image) for image in faces]
     if len(faces) != len(depths) or (masks is not None and len(masks) != len(depths)):
         raise ValueError(f"{len(depths)} depths, {len(faces)} faces: must be as many of each (and of masks).")
-    found = [i for i, mark in enumerate(faces) if mark is not None]
-    marks = [faces[i] for i in found]
-    scores = [math.nan] * len(depths)
-    for i in found:
-        scores[i] = depth_correlation(depths[i], faces[i], None if masks is None else masks[i])
-    finite = torch.tensor([s for s in scores if math.isfinite(s)], dtype=torch.float64)
-    return EvaluationTable(
-        mean=float(finite.mean()) if len(finite) else math.nan,
-        p10=percentile(scores, 0.1),
-        std=float(finite.std()) if len(finite) > 1 else math.nan,
-        per_image=tuple(scores),
-        identity=identity_correlation([depths[i] for i in found], marks, camera),
-        amplitude=percentile([depth_amplitude(depths[i], faces[i], camera) for i in found], 0.5),
-        mesh_amplitude=percentile([mesh_amplitude(mark) for mark in marks], 0.5),
-        faces=len(found),
+    return tabulate(
+        [
+            None if mark is None else sample_face(depth, mark, None if masks is None else masks[i], camera)
+            for i, (depth, mark) in enumerate(zip(depths, faces, strict=True))
+        ]
     )

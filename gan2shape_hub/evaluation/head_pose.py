@@ -77,6 +77,14 @@ def head_pose(landmarks: FaceLandmarks | Tensor) -> tuple[float, float, float]:
     return rotation_angles_deg(fit_head(points).rotation)
 
 
+def turn_deg(before: FaceLandmarks, after: FaceLandmarks) -> tuple[float, float, float]:
+    """Yaw, pitch, roll in degrees of the turn about the camera's axes that takes one picture's head to the other's.
+
+    Rotations are divided, not angles subtracted: a raised head that is turned by 20 degrees measures 20.
+    """
+    return rotation_angles_deg(fit_head(after.points).rotation @ fit_head(before.points).rotation.T)
+
+
 def average_mesh(meshes: Tensor, iterations: int = 10) -> Tensor:
     """Symmetric average (468, 3) of ``meshes`` (N, 468, 3), float64: how ``canonical_face`` was made.
 
