@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .component import Component
@@ -205,6 +206,13 @@ class StyleGAN2Generator(Component):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else ws.dtype
         with torch.autocast(kind, enabled=False):
             return self._synthesize(ws, noises, dtype)
+
+    def image_at(self, w: Tensor, size: int) -> Tensor:
+        """The image at ``size`` pixels: (B, 3, size, size), averaged over pixels where smaller than ``image_size``."""
+        image = self(w)
+        if size < self.image_size:
+            return F.interpolate(image, (size, size), mode="area")
+        return image if size == self.image_size else F.interpolate(image, (size, size), mode="bilinear")
 
     def _noise(self, conv: StyledConv, mode: str, w: Tensor, generator: torch.Generator | None) -> Tensor | None:
         if mode == "none":

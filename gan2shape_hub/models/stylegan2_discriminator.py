@@ -110,14 +110,16 @@ class StyleGAN2Discriminator(Component):
     def features(self, x: Tensor, n: int) -> list[Tensor]:
         """The outputs of the first n residual blocks: maps (B, C, S/2, S/2), (B, C', S/4, S/4), ...
 
-        Runs no further than the n-th block. ValueError where n is not in 1..``num_features``.
+        Runs no further than the n-th block. The blocks are convolutions, so that images of another size will do too
+        (GAN2Shape compares 128 pixel renders with the discriminator of a 512 pixel generator); their sides must be
+        multiples of 2^n. ValueError where n is not in 1..``num_features`` or x does not fit.
         """
         if not 1 <= n <= self.num_features:
             raise ValueError(
                 f"{n} feature maps were asked for, must be 1 to {self.num_features} at {self.image_size} pixels."
             )
-        if x.ndim != 4 or x.shape[1:] != (3, self.image_size, self.image_size):
-            raise ValueError(f"x has shape {tuple(x.shape)}, must be (B, 3, {self.image_size}, {self.image_size}).")
+        if x.ndim != 4 or x.shape[1] != 3 or any(side % 2**n or side == 0 for side in x.shape[2:]):
+            raise ValueError(f"x has shape {tuple(x.shape)}, must be (B, 3, H, W) with sides in multiples of {2**n}.")
         h = _activate(self.from_rgb(x.contiguous(memory_format=memory_format(x))), self.conv_clamp)
         maps = []
         for block in self.blocks[:n]:
@@ -127,6 +129,8 @@ class StyleGAN2Discriminator(Component):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 3, S, S) in -1..1 -> logits (B, 1); larger means more like the training images."""
+        if x.shape[1:] != (3, self.image_size, self.image_size):
+            raise ValueError(f"x has shape {tuple(x.shape)}, must be (B, 3, {self.image_size}, {self.image_size}).")
         h = self._with_stddev(self.features(x, self.num_features)[-1])
         h = _activate(self.final_conv(h), self.conv_clamp)
         h = F.leaky_relu(self.final_linear(h.flatten(1)), SLOPE)

@@ -110,15 +110,18 @@ def _convolve_adjoint(grad: Tensor, weight: Tensor, up: bool) -> Tensor:
     return F.conv2d(blur(grad, pad=2, gain=4.0), weight, stride=2)
 
 
-def _spatial_dot(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Sum over the pixels of ``a * b`` (of ``a`` alone without b): (B, C, H, W) -> (B, C), accumulated in float32."""
-    product = a if b is None else a * b
-    if product.dtype in (torch.float16, torch.bfloat16):
-        return product.sum((2, 3), dtype=torch.float32)
-    rows = product.permute(0, 2, 3, 1).flatten(1, 2)
-    if not rows.is_contiguous():
-        return product.sum((2, 3))
-    return (rows.new_ones(1, rows.shape[1]) @ rows).squeeze(1)  # a matrix product beats the reduction
+def _pixel_sum(a: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Sum of ``a`` (B, C, H, W) over the pixels, weighted by (1 or B, 1, H, W) where given -> (B, C).
+
+    Accumulated in float32 where ``a`` is in half precision.
+    """
+    rows = a.permute(0, 2, 3, 1).flatten(1, 2)
+    if a.dtype in (torch.float16, torch.bfloat16) or not rows.is_contiguous():
+        dtype = torch.promote_types(a.dtype, torch.float32)
+        return (a if weight is None else a * weight).sum((2, 3), dtype=dtype)
+    # In channels-last memory a matrix product beats the reduction, and needs no weighted copy.
+    weights = rows.new_ones(1, rows.shape[1]) if weight is None else weight.to(a.dtype).flatten(1)[:, None]
+    return (weights @ rows).squeeze(1)
 
 
 class _FrozenModulatedConv(torch.autograd.Function):
@@ -144,20 +147,25 @@ class _FrozenModulatedConv(torch.autograd.Function):
         x, style, demod, weight, bias, noise, y = ctx.saved_tensors
         if ctx.clamp is not None:
             grad = grad * (y.abs() < ctx.clamp)
+        grad = grad.contiguous(memory_format=memory_format(x))
         # The convolution's output is not kept. With g the gradient before the activation and p = conv * demod + noise
         # + bias the activation's input, g p = grad y (leaky ReLU is homogeneous), so that
         # sum g conv = (sum grad y - sum g noise - bias sum g) / demod.
+        buffer = grad * y  # large maps are written over one another: fresh memory is what takes the time
+        moved = _pixel_sum(buffer)
+        g = torch.ops.aten.leaky_relu_backward.grad_input(grad, y, SLOPE, True, grad_input=buffer)
         grad_demod = None
         if ctx.needs_input_grad[2]:
-            grad_demod = _spatial_dot(grad, y)
-        g = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True).contiguous(memory_format=memory_format(x))
-        if grad_demod is not None:
-            grad_demod = grad_demod - bias * _spatial_dot(g)
+            moved = moved - bias * _pixel_sum(g)
             if noise is not None:
-                grad_demod = grad_demod - _spatial_dot(g, noise.to(g.dtype))
-            grad_demod = (grad_demod / demod).to(demod.dtype)
+                moved = moved - _pixel_sum(g, noise)
+            grad_demod = (moved / demod).to(demod.dtype)
         g.mul_(demod.to(g.dtype)[:, :, None, None])
         g = _convolve_adjoint(g, weight, ctx.up)
-        grad_style = _spatial_dot(g, x).to(style.dtype) if ctx.needs_input_grad[1] else None
-        grad_x = g.mul_(style.to(g.dtype)[:, :, None, None]) if ctx.needs_input_grad[0] else None
+        grad_style = grad_x = None
+        if ctx.needs_input_grad[1]:
+            same = buffer.shape == g.shape and buffer.stride() == g.stride()
+            grad_style = _pixel_sum(torch.mul(g, x, out=buffer if same else None)).to(style.dtype)
+        if ctx.needs_input_grad[0]:
+            grad_x = g.mul_(style.to(g.dtype)[:, :, None, None])
         return grad_x, grad_style, grad_demod, None, None, None, None, None

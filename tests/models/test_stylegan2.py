@@ -117,6 +117,16 @@ def test_w_and_w_plus_and_mixing():
         generator(torch.zeros(2, 3, 20))
 
 
+def test_image_at_other_sizes():
+    generator = tiny()
+    w = torch.randn(2, 20)
+    image = generator(w)
+    assert torch.equal(generator.image_at(w, 32), image)
+    half = image.unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5))
+    assert torch.allclose(generator.image_at(w, 16), half, atol=1e-6)
+    assert generator.image_at(w, 64).shape == (2, 3, 64, 64)
+
+
 def test_truncation():
     generator = tiny()
     w = torch.randn(2, 20)

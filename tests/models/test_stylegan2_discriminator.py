@@ -79,6 +79,18 @@ def test_refusals():
             d.features(x, n)
     with pytest.raises(ValueError, match="x has shape"):
         d(x[:, :, ::2, ::2])
+    with pytest.raises(ValueError, match="multiples of 4"):
+        d.features(x[:, :, :30], 2)
+
+
+def test_features_of_images_of_another_size():
+    d = tiny(32)
+    x = torch.randn(1, 3, 64, 64)
+    maps = d.features(x, 2)
+    assert [f.shape[-1] for f in maps] == [32, 16]
+    # Far from the border a map does not know how large the image is.
+    crop = d.features(x[:, :, :32, :32], 1)[0]
+    assert torch.allclose(crop[..., :12, :12], maps[0][..., :12, :12], atol=1e-5)
 
 
 def test_config_round_trip():
