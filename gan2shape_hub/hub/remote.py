@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
 from pathlib import Path
 
 import httpx2
@@ -18,13 +18,15 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .card_rules import lint_card
 from .errors import CheckpointError
-from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, shard_index_name, weights_name
+from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, read_json, shard_index_name, weights_name
 from .weights import inspect_weights
 
 LIBRARY = "gan2shape-hub"
 _EXTRA = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt")
 _FIGURES = "figures"
+_RETRY_WAITS_S = (1.0, 2.0)
 
 
 def resolve(
@@ -52,58 +54,82 @@ def resolve(
     name = os.fspath(name_or_folder)
     if not isinstance(name_or_folder, str) or folder.exists():
         raise CheckpointError(f"{name} is not a folder: check the path, or give the id of a Hub repository.")
-    patterns = file_patterns(variant, only)
-    try:
-        path = snapshot_download(
-            name,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            allow_patterns=patterns,
-            library_name=LIBRARY,
-        )
-    except (OSError, ValueError, EntryNotFoundError, httpx2.HTTPError) as error:
-        raise _explained(error, name, revision) from error
+    for wait_s in (*_RETRY_WAITS_S, None):
+        try:
+            path = snapshot_download(
+                name,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                allow_patterns=file_patterns(variant, only),
+                library_name=LIBRARY,
+            )
+            break
+        except (OSError, ValueError, EntryNotFoundError, httpx2.HTTPError) as error:
+            if wait_s is None or not _is_transient(error):
+                raise _explained(error, name, revision) from error
+            time.sleep(wait_s)
     snapshot = Path(path)
     _check_complete(snapshot, name, variant, only)
     return snapshot
 
 
+def _is_transient(error: Exception) -> bool:
+    """Whether the Hub answered that it is busy or down, which the client does not retry for every kind of request."""
+    answer = _http_error(error)
+    return answer is not None and answer.response.status_code in (429, 500, 502, 503, 504)
+
+
+def _http_error(error: BaseException) -> HfHubHTTPError | None:
+    """The Hub's answer behind an error: the client wraps some of them in "not in the cache either"."""
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error if isinstance(error, HfHubHTTPError) else None
+
+
 def _check_complete(snapshot: Path, name: str, variant: str | None, only: tuple[str, ...] | None) -> None:
     """The client returns a partly cached snapshot without a word where it cannot reach the Hub."""
     missing = missing_files(snapshot, variant, only)
-    if missing:
+    if not missing:
+        return
+    if INDEX in missing and not list(snapshot.glob("*/model*")):
         raise CheckpointError(
-            f"the cached copy of '{name}' is incomplete or not a checkpoint, {missing[0]} is missing from {snapshot}: "
-            "load it once with a network connection (force_download=True replaces damaged files), or check the id and "
-            "the variant."
+            f"'{name}' has no {INDEX}, so it is no checkpoint of GAN2Shape (or its cached copy is incomplete): check "
+            "the id, or load it once with a network connection."
         )
+    others = variants_in((snapshot / missing[0]).parent)
+    hint = " or ".join(f"variant={v!r}" for v in others if v != variant)
+    raise CheckpointError(
+        f"the cached copy of '{name}' is incomplete, {missing[0]} is missing from {snapshot}: "
+        f"load it once with a network connection, or {f'pass {hint}' if hint else 'check the variant'}."
+    )
 
 
 def missing_files(folder: Path, variant: str | None, only: tuple[str, ...] | None = None) -> list[str]:
     """Files, relative to ``folder``, that loading needs and that are not there."""
     missing = [name for name in (CONFIG, INDEX) if not (folder / name).exists()]
-    if missing:
+    if INDEX in missing:
         return missing
+    single, index = weights_name(variant).format(suffix=""), shard_index_name(variant)
     for slot in sorted(read_index(folder).components):
         if only is not None and slot not in only:
             continue
-        if not (folder / slot / CONFIG).exists():
-            missing.append(f"{slot}/{CONFIG}")
-        weights, index = weights_name(variant).format(suffix=""), shard_index_name(variant)
-        if (folder / slot / index).exists():
-            shards = json.loads((folder / slot / index).read_text("utf-8")).get("weight_map", {}).values()
-            missing += [f"{slot}/{shard}" for shard in sorted(set(shards)) if not (folder / slot / shard).exists()]
-        elif not (folder / slot / weights).exists():
-            missing.append(f"{slot}/{weights}")
+        needed = [CONFIG]
+        if (folder / slot / index).exists() and not (folder / slot / single).exists():
+            weight_map = read_json(folder / slot / index).get("weight_map")
+            needed += sorted({str(f) for f in weight_map.values()}) if isinstance(weight_map, dict) else []
+        else:
+            needed.append(single)
+        missing += [f"{slot}/{name}" for name in needed if not (folder / slot / name).exists()]
     return missing
 
 
 def _explained(error: Exception, name: str, revision: str | None) -> CheckpointError:
     """The client's error as one sentence with a remedy. Never quotes headers, so that no token can leak."""
     where = constants.ENDPOINT
+    error = _http_error(error) or error
     if isinstance(error, HFValidationError):
         return CheckpointError(
             f"'{name}' is neither an existing folder nor a Hub id: check the path, or write the id as 'owner/name'."
@@ -122,9 +148,10 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
             f"'{name}' has no revision '{revision}': check its branches and tags at {where}/{name}/refs."
         )
     if isinstance(error, LocalEntryNotFoundError):
+        reason = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""
         return CheckpointError(
-            f"'{name}' is neither an existing folder nor in the local cache, and {where} was not reached: check the "
-            "path and the network connection, and that neither HF_HUB_OFFLINE nor local_files_only is set."
+            f"'{name}' is neither an existing folder nor in the local cache, and {where} was not reached{reason}: check "
+            "the path and the network connection, and that neither HF_HUB_OFFLINE nor local_files_only is set."
         )
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
@@ -134,7 +161,7 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
                 "with the rights it needs."
             )
         return CheckpointError(f"'{name}' cannot be had from {where} (HTTP {status}): try again in a while.")
-    if isinstance(error, httpx2.HTTPError | ConnectionError):
+    if isinstance(error, httpx2.HTTPError):
         return CheckpointError(
             f"'{name}' cannot be had from {where} ({type(error).__name__}): check the network connection and try "
             "again; what has arrived is kept."
@@ -196,6 +223,10 @@ def push(
     """
     folder = Path(folder)
     files = [name for name, _ in files_to_push(folder)]
+    if CARD in files:
+        problems = lint_card((folder / CARD).read_text(encoding="utf-8"), folder)
+        if problems:
+            raise CheckpointError(f"{folder / CARD} breaks the Hub's rules, {problems[0].rstrip('.')}: correct it.")
     components = read_index(folder).components
     stale = [f"{slot}/*" for slot in SLOTS if slot not in components]
     for slot in components:
@@ -217,6 +248,6 @@ def push(
             create_pr=create_pr,
             commit_message=commit_message,
         )
-    except (OSError, ValueError, httpx2.HTTPError) as error:
+    except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         raise _explained(error, repo_id, revision) from error
     return str(info.pr_url or info.commit_url)

@@ -1,0 +1,365 @@
+"""The real ``huggingface_hub`` client against a server on localhost that speaks the Hub's API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_pipeline
+from hub_client import Clients, Outcome
+from hub_server import Fault, HubServer
+
+from gan2shape_hub import hub
+
+TOKEN, OTHER = "hf_ownerSecret0123456789", "hf_otherSecret0123456789"
+LATENTS = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+
+LOAD = """
+import hashlib, torch
+from gan2shape_hub import hub
+options = dict(options)
+dtype = getattr(torch, options.pop("dtype", "float32"))
+only = tuple(options.pop("only", ())) or None
+folder = hub.resolve(name, only=only, **options)
+config, networks = hub.load_components(folder, variant=options.get("variant"), dtype=dtype, only=only)
+digest = hashlib.sha256()
+for slot in sorted(networks):
+    for key, tensor in sorted(networks[slot].state_dict().items()):
+        digest.update(f"{slot}.{key}{tensor.dtype}".encode() + tensor.view(torch.uint8).numpy().tobytes())
+result = {"folder": str(folder), "names": sorted(networks), "digest": digest.hexdigest()}
+"""
+PUSH = """
+from gan2shape_hub import hub
+result = hub.push(folder, name, **options)
+"""
+
+
+def digest_of(folder: Path) -> str:
+    """What LOAD prints for a folder, computed here."""
+    scope = {"name": str(folder), "options": {}}
+    exec(LOAD, scope)
+    return scope["result"]["digest"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HubServer]:
+    with HubServer(tokens={TOKEN: "owner", OTHER: "other"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def clients(server, home) -> Iterator[Clients]:
+    running = Clients({"HF_ENDPOINT": server.url, "HF_HOME": str(home / "hf")}, home / "calls")
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
+    pipeline = tiny_pipeline()
+    hub.save_components(folder, pipeline.config, pipeline.components)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "sheet.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "training.pt").write_bytes(b"must never be sent")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(server, clients, folder) -> str:
+    """A repository that holds ``folder``."""
+    answer = clients.run(PUSH, folder=str(folder), name="owner/tiny", options={"token": TOKEN})
+    assert not answer.error, answer.chain
+    assert answer.result.startswith(f"{server.url}/owner/tiny/commit/")
+    return "owner/tiny"
+
+
+@pytest.fixture
+def cache(tmp_path) -> str:
+    return str(tmp_path / "cache")
+
+
+def load(clients: Clients, name: str, **options) -> Outcome:
+    return clients.run(LOAD, name=name, options=options)
+
+
+def load_well(clients: Clients, name: str, **options) -> dict:
+    answer = load(clients, name, **options)
+    assert not answer.error, answer.chain
+    return answer.result
+
+
+def refused(answer: Outcome, *words: str) -> None:
+    """The answer is one sentence of a CheckpointError that holds ``words``, and no token is told anywhere."""
+    assert "CheckpointError" in answer.error, answer.chain or answer.result
+    assert "OSError" in answer.error
+    assert "\n" not in answer.message
+    assert answer.message.endswith(".")
+    for word in words:
+        assert word in answer.message, answer.message
+    for token in (TOKEN, OTHER, "hf_wrong"):
+        assert token not in answer.chain + answer.printed
+
+
+def test_what_is_pushed(server, published, folder):
+    sent = server.files(published)
+    assert {name: len(data) for name, data in sent.items() if name != ".gitattributes"} == dict(
+        hub.files_to_push(folder)
+    )
+    assert "figures/sheet.png" in sent
+    assert not any(name.endswith(".pt") for name in sent)
+
+
+def test_loaded_in_a_fresh_cache_by_another_process_is_bit_identical(server, clients, published, folder, cache):
+    server.log.clear()
+    loaded = load_well(clients, published, cache_dir=cache)
+    assert loaded["digest"] == digest_of(folder)
+    assert loaded["folder"].startswith(cache)
+    fetched = {entry.path for entry in server.requests(r"^GET .*/resolve/")}
+    assert not [path for path in fetched if path.endswith((".md", ".png", ".gitattributes"))]
+    assert all("gan2shape-hub" in entry.user_agent for entry in server.requests("/resolve/"))
+
+
+def test_components_that_are_not_wanted_are_not_fetched(server, clients, published, cache):
+    server.log.clear()
+    loaded = load_well(clients, published, cache_dir=cache, only=["generator", "depth_net"])
+    assert loaded["names"] == ["depth_net", "generator"]
+    assert not server.requests("albedo_net")
+
+
+def test_cached_then_offline(clients, published, cache, tmp_path):
+    first = load_well(clients, published, cache_dir=cache)
+    assert load_well(clients, published, cache_dir=cache, local_files_only=True)["digest"] == first["digest"]
+    nowhere = Clients({"HF_ENDPOINT": f"http://127.0.0.1:{_closed_port()}"}, tmp_path / "nowhere")
+    try:
+        assert load_well(nowhere, published, cache_dir=cache)["digest"] == first["digest"]
+        refused(load(nowhere, "owner/never-seen", cache_dir=cache), "owner/never-seen", "network connection")
+    finally:
+        nowhere.close()
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_environment_of_the_client_is_respected(server, clients, published, home, tmp_path):
+    """HF_HOME, HF_TOKEN and HF_HUB_OFFLINE; nothing is written anywhere else."""
+    own = tmp_path / "own"
+    environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(own / "hf"), "HF_TOKEN": TOKEN, "HOME": str(own / "user")}
+    running = Clients(environment, tmp_path / "calls")
+    try:
+        server.log.clear()
+        loaded = load_well(running, published)
+        assert loaded["folder"].startswith(str(own / "hf" / "hub"))
+        assert {entry.token for entry in server.requests("/api/models/owner/tiny")} == {TOKEN}
+        assert [path.name for path in own.iterdir()] == ["hf"]
+        for file in own.rglob("*"):
+            assert file.is_dir() or TOKEN.encode() not in file.read_bytes()
+    finally:
+        running.close()
+    offline = Clients({**environment, "HF_HUB_OFFLINE": "1"}, tmp_path / "offline")
+    try:
+        server.log.clear()
+        assert load_well(offline, published)["digest"] == loaded["digest"]
+        refused(load(offline, "owner/never-seen"), "HF_HUB_OFFLINE")
+        assert server.log == []
+    finally:
+        offline.close()
+
+
+def test_four_processes_load_at_once(clients, published, folder, cache):
+    started = [clients.start(LOAD, name=published, options={"cache_dir": cache}) for _ in range(4)]
+    answers = [clients.wait(out) for out in started]
+    assert [answer.error for answer in answers] == [[]] * 4, answers[0].chain
+    assert {answer.result["digest"] for answer in answers} == {digest_of(folder)}
+
+
+def test_cut_connection_is_resumed_with_a_range(server, clients, published, folder, cache):
+    server.log.clear()
+    server.faults.append(Fault(r"GET /cdn/", cut_after=700))
+    loaded = load_well(clients, published, cache_dir=cache)
+    assert loaded["digest"] == digest_of(folder)
+    assert [entry.range for entry in server.requests("GET /cdn/") if entry.range] == ["bytes=700-"]
+
+
+def test_killed_download_is_taken_up_again(server, clients, published, folder, cache):
+    server.log.clear()
+    slow = Fault(r"GET /cdn/", times=1, delay_s=30.0)
+    server.faults.append(slow)
+    out = clients.start("import os\nopen(pid_file, 'w').write(str(os.getpid()))\n" + LOAD, name=published,
+                        options={"cache_dir": cache}, pid_file=cache + ".pid")  # fmt: skip
+    until = time.monotonic() + 60
+    while slow.times or len(list(Path(cache).rglob("*.safetensors"))) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(int(Path(cache + ".pid").read_text()), signal.SIGKILL)
+    assert not out.exists()
+    refused(load(clients, published, cache_dir=cache, local_files_only=True), "incomplete")
+    kept = len(list(Path(cache).rglob("*.safetensors")))
+    server.log.clear()
+    assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
+    assert 0 < len(server.requests("GET /cdn/")) <= 7 - kept
+
+
+def test_truncated_file_is_detected_and_not_kept(server, clients, published, folder, cache):
+    server.faults.append(Fault(r"GET /cdn/", drop_bytes=100))
+    refused(load(clients, published, cache_dir=cache), published, "size", "try again")
+    assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
+
+
+def test_file_truncated_in_the_cache_is_named_and_replaced(clients, published, folder, cache):
+    loaded = load_well(clients, published, cache_dir=cache)
+    blob = (Path(loaded["folder"]) / "depth_net" / "model.safetensors").resolve()
+    blob.write_bytes(blob.read_bytes()[:-100])
+    refused(load(clients, published, cache_dir=cache), "depth_net/model.safetensors", "truncated", "force_download")
+    again = load_well(clients, published, cache_dir=cache, force_download=True)
+    assert again["digest"] == digest_of(folder)
+
+
+@pytest.mark.parametrize("known_tree", [True, False])
+def test_partly_cached_snapshot_is_refused(clients, published, cache, known_tree):
+    loaded = load_well(clients, published, cache_dir=cache)
+    (Path(loaded["folder"]) / "view_net" / "model.safetensors").unlink()
+    if not known_tree:  # then the client itself does not notice
+        for file in Path(cache).rglob("trees/*.json"):
+            file.unlink()
+    words = ("incomplete",) if known_tree else ("incomplete", "view_net/model.safetensors")
+    refused(load(clients, published, cache_dir=cache, local_files_only=True), *words, "network connection")
+    assert load_well(clients, published, cache_dir=cache)["digest"] == loaded["digest"]
+
+
+def test_busy_hub_is_asked_again(server, clients, published, folder, cache):
+    server.faults.append(Fault(r"GET /api/models/owner/tiny", status=503))
+    assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
+    server.faults.append(Fault(r"GET /api/models/owner/never-seen", status=503, times=3))
+    refused(load(clients, "owner/never-seen", cache_dir=cache), "503", "try again")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("owner/missing", {}, ("owner/missing", "check the spelling")),
+        ("owner/missing", {"token": TOKEN}, ("owner/missing", "check the spelling")),
+        ("owner/tiny", {"token": "hf_wrong"}, ("401", "hf auth login")),
+        ("owner/tiny", {"revision": "v9"}, ("v9", "branches")),
+        ("owner/tiny", {"variant": "fp16"}, ("model.fp16.safetensors", "check the variant")),
+        ("./no/such/folder", {}, ("./no/such/folder", "'owner/name'")),
+        ("a/b/c", {}, ("a/b/c", "'owner/name'")),
+        ("owner/not a name", {}, ("owner/not a name", "'owner/name'")),
+        ("owner/other-kind", {}, ("model_index.json", "no checkpoint")),
+    ],
+)
+def test_refusals(server, clients, published, cache, name, options, words):
+    from hub_server import Repo
+
+    if name == "owner/other-kind":
+        server.repos[name] = Repo()
+        server.repos[name].commit("main", {"config.json": b"{}", "README.md": b"a language model"})
+    refused(load(clients, name, cache_dir=cache, **options), *words)
+
+
+def test_private_and_gated(server, clients, folder, cache):
+    pushed = clients.run(PUSH, folder=str(folder), name="owner/hidden", options={"token": TOKEN, "private": True})
+    assert not pushed.error, pushed.chain
+    assert server.repos["owner/hidden"].private
+    refused(load(clients, "owner/hidden", cache_dir=cache), "owner/hidden", "hf auth login")
+    refused(load(clients, "owner/hidden", cache_dir=cache, token=OTHER), "owner/hidden", "token=")
+    assert load_well(clients, "owner/hidden", cache_dir=cache, token=TOKEN)["digest"] == digest_of(folder)
+    server.repos["owner/hidden"].private = False
+    server.repos["owner/hidden"].gated = True
+    refused(load(clients, "owner/hidden", cache_dir=cache + "2", token=OTHER), "gated", "ask for access")
+    assert load_well(clients, "owner/hidden", cache_dir=cache + "2", token=TOKEN)["digest"] == digest_of(folder)
+
+
+def test_variants_revisions_and_stale_files(server, clients, tmp_path, cache):
+    """A second push replaces shards of the first, adds a variant beside them, and goes to a branch of its own."""
+    pipeline, other = tiny_pipeline(), tiny_pipeline(seed=1)
+    sharded, half, changed = tmp_path / "sharded", tmp_path / "half", tmp_path / "changed"
+    hub.save_components(sharded, pipeline.config, pipeline.components, max_shard_size="20KB")
+    hub.save_components(half, pipeline.config, pipeline.components, variant="fp16", dtype=torch.float16)
+    generator_only = {"generator": other.components["generator"]}
+    hub.save_components(changed, pipeline.config, generator_only)
+    name = "owner/revised"
+    for path in (sharded, half):
+        answer = clients.run(PUSH, folder=str(path), name=name, options={"token": TOKEN})
+        assert not answer.error, answer.chain
+    shard_digest = load_well(clients, name, cache_dir=cache)["digest"]
+    assert shard_digest == digest_of(sharded)
+    half_digest = load_well(clients, name, cache_dir=cache, variant="fp16")["digest"]
+    assert half_digest != shard_digest
+
+    options = {"token": TOKEN, "revision": "next", "commit_message": "generator only"}
+    answer = clients.run(PUSH, folder=str(changed), name=name, options=options)
+    assert not answer.error, answer.chain
+    assert load_well(clients, name, cache_dir=cache, revision="next")["digest"] == digest_of(changed)
+    assert load_well(clients, name, cache_dir=cache)["digest"] == shard_digest
+    left = {file for file in server.files(name, "next") if file.startswith(("generator/", "depth_net/"))}
+    assert left == {"generator/config.json", "generator/model.safetensors", "generator/model.fp16.safetensors"}
+
+
+def test_pull_request_and_refused_pushes(server, clients, published, folder):
+    before = server.files(published)
+    push = lambda **options: clients.run(PUSH, folder=str(folder), name=published, options=options)  # noqa: E731
+    answer = push(token=OTHER, create_pr=True)
+    assert not answer.error, answer.chain
+    assert answer.result == f"{server.url}/owner/tiny/discussions/1"
+    assert server.files(published) == before
+    refused(push(token=OTHER), "403", "token=")
+    refused(push(), "hf auth login")
+    refused(push(token="hf_wrong"), "401")
+
+
+def test_pushing_the_same_again_makes_no_commit(server, clients, published, folder):
+    commits = len(server.repos[published].commits)
+    answer = clients.run(PUSH, folder=str(folder), name=published, options={"token": TOKEN})
+    assert not answer.error, answer.chain
+    assert len(server.repos[published].commits) == commits
+
+
+def test_incomplete_or_badly_carded_checkpoints_are_not_pushed(server, clients, folder, tmp_path):
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "light_net" / "model.safetensors").unlink()
+    refused(clients.run(PUSH, folder=str(broken), name="owner/broken", options={"token": TOKEN}), "light_net")
+    shutil.copytree(folder, broken, dirs_exist_ok=True)
+    card = (broken / "README.md").read_text()
+    (broken / "README.md").write_text(card.replace("license: unknown", "license: mine"))
+    refused(clients.run(PUSH, folder=str(broken), name="owner/broken", options={"token": TOKEN}), "license")
+    assert "owner/broken" not in server.repos
+
+
+def test_pipeline_round_trip(server, clients, cache, tmp_path):
+    """Push, load in another process and reconstruct: bit-identical to the pipeline that was pushed."""
+    code = """
+import numpy as np, torch
+from gan2shape_hub import GAN2ShapePipeline
+pipeline = GAN2ShapePipeline.from_pretrained(name, cache_dir=cache, device="cpu")
+if push:
+    pipeline.push_to_hub(push, token=token, private=True, commit_message="first")
+sample = pipeline.sample(seed=3)
+done = pipeline(sample.latent, seed=0)
+result = [np.asarray(sample.image).tobytes().hex()[:2000], done.depth.tolist()]
+"""
+    folder = tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
+    first = clients.run(code, name=str(folder), cache=cache, push="owner/pipeline", token=TOKEN)
+    assert not first.error, first.chain
+    loaded = 'import os; os.environ["HF_TOKEN"] = token\n' + code
+    second = clients.run(loaded, name="owner/pipeline", cache=cache, push="", token=TOKEN)
+    assert not second.error, second.chain
+    assert json.dumps(second.result) == json.dumps(first.result)
