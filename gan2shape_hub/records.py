@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch import Tensor
 
 SHAPE_COMPONENTS = {
@@ -21,6 +24,47 @@ SHAPE_COMPONENTS = {
     "encoder": "latent_encoder",
 }
 """Field of ``ShapeNets`` -> component of a checkpoint."""
+
+
+class InputError(ValueError):
+    """An input cannot be used; the message is one sentence naming the input and the remedy."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where in a photograph the square lies that is reconstructed, and the square itself.
+
+    Points of the photograph are in continuous pixels: its first pixel covers 0..1.
+    """
+
+    photograph: Image.Image
+    """``RGB`` or ``RGBA``, upright, as ``load_image`` returns it."""
+    square: Image.Image
+    """The same mode, (T, T): the photograph resampled through ``matrix``, mirrored beyond its borders."""
+    matrix: np.ndarray
+    """(2, 3) float64: point of the photograph = matrix @ (u, v, 1), with u, v in 0..1 over the square, right and
+    down."""
+    box: tuple[float, float, float, float] | None = None
+    """(left, top, right, bottom) of the face in the photograph; None where the square was not found by a face."""
+    score: float | None = None
+    """The face detector's confidence, 0..1."""
+    faces: int = 0
+    """How many faces the photograph shows."""
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """(2, 3): (u, v) in 0..1 over the square = inverse @ (x, y, 1) of a point of the photograph."""
+        return np.linalg.inv(np.vstack((self.matrix, (0.0, 0.0, 1.0))))[:2]
+
+    @property
+    def side(self) -> float:
+        """Side of the square in pixels of the photograph."""
+        return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
+
+    @property
+    def angle_deg(self) -> float:
+        """How far the square is turned in the photograph, clockwise."""
+        return float(np.degrees(np.arctan2(self.matrix[1, 0], self.matrix[0, 0])))
 
 
 @dataclass(frozen=True)

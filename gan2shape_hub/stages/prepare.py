@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from gan2shape_hub.records import InputError
+
 MAX_PIXELS = 80_000_000
 """Default limit of :func:`load_image`: beyond any ordinary photograph, 240 MB once decoded."""
 MIN_SIDE = 32
@@ -25,10 +27,6 @@ MATTE = 128
 """Grey level (0..255) behind transparent pixels: the middle of the range, so that it pulls no colour either way."""
 
 ImageSource: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
-
-
-class InputError(ValueError):
-    """An input cannot be used; the message is one sentence naming the input and the remedy."""
 
 
 @dataclass(frozen=True)
