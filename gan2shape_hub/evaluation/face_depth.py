@@ -105,7 +105,8 @@ def sample_face(
         view_depth: (S, S) scene depth seen from the input's viewpoint, larger is further. Sheet and picture are taken
             to share their edges, as two sizes of one square image do.
         landmarks: the face mesh of that picture.
-        mask: (S, S); points where it is below 0.5 are not used. None uses all: a hole in the sheet is an error.
+        mask: (S, S); points of whose four pixels one has 0.5 or less are not used. None uses all: a hole in the
+            sheet is an error.
         camera: of the sheet; the default is the method's.
     """
     if view_depth.dim() != 2 or view_depth.shape[0] != view_depth.shape[1]:
@@ -117,7 +118,7 @@ def sample_face(
     z = _bilinear(view_depth, pixels)
     usable = (pixels >= -0.5).all(dim=1) & (pixels <= size - 0.5).all(dim=1) & z.isfinite()
     if mask is not None:
-        usable &= _bilinear(mask, pixels) >= 0.5
+        usable &= _bilinear(mask > 0.5, pixels) > 1 - 1e-6
     # What is not finite must not spread to the other points' averages.
     z = torch.where(z.isfinite(), z, z[z.isfinite()].median() if bool(z.isfinite().any()) else torch.ones_like(z))
     focal = focal_px(size, (camera or CameraConfig()).fov_deg)
