@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from gan2shape_hub.models.component import Component
 from gan2shape_hub.models.mapping import MappingNetwork
@@ -51,6 +52,7 @@ class _FrozenSeparable(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         y, style, depthwise, pointwise, out = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -97,6 +99,7 @@ class _InverseHaar(torch.autograd.Function):
             return inverse_haar(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, g: Tensor) -> Tensor:
         g00, g01 = g[:, :, 0::2, 0::2], g[:, :, 0::2, 1::2]
         g10, g11 = g[:, :, 1::2, 0::2], g[:, :, 1::2, 1::2]
@@ -140,7 +143,7 @@ class SeparableLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.style(w)
-        if self.pointwise.requires_grad:  # fine-tuning of the generator (pivotal tuning)
+        if any(p.requires_grad for p in (self.depthwise, self.pointwise, self.bias)):  # fine-tuning (pivotal tuning)
             y = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
             return F.leaky_relu(_pointwise(y * style, self.pointwise, self.bias) + self.noise, SLOPE)
         return _FrozenSeparable.apply(x, style, self.depthwise, self.pointwise, self.bias, self.noise)
