@@ -9,7 +9,17 @@ from torch import Tensor
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Scene, Targets
-from gan2shape_hub.rendering.scene import perturbed_light, render_scene
+from gan2shape_hub.rendering import (
+    Light,
+    Pose,
+    normals_from_depth,
+    project,
+    render_view,
+    shade,
+    unproject,
+    visible_from,
+)
+from gan2shape_hub.rendering.scene import perturbed_light
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 
@@ -97,14 +107,37 @@ def render_pseudo(scene: Scene, pick: Tensor, chosen: Targets, run: Run) -> tupl
     """Pseudo images (N, 3, S, S), masks (N, 1, S, S), views (N, 6) and lights (N, 4) of the scenes ``pick``."""
     view = sample_views(len(pick), run)
     light = sample_lights(scene.light[pick], run)
-    depth, albedo = scene.depth[pick], scene.albedo[pick]
-    if chosen.masks is None or not run.config.use_mask:
-        rendered, _ = render_scene(depth, albedo, view, light, run.config.camera)
-        return rendered.image.clamp(-1, 1), rendered.mask, view, light
-    # The object mask travels with the sheet: it is rendered as a fourth texture channel would be.
-    rendered, _ = render_scene(depth, albedo, view, light, run.config.camera)
-    mask = F.grid_sample(chosen.masks, rendered.grid, align_corners=True)
-    return rendered.image.clamp(-1, 1), rendered.mask * mask, view, light
+    depth = scene.depth[pick]
+    if run.config.projection.texture == "image":
+        texture, seen = _photograph_texture(scene, pick, chosen.images, light, run)
+    else:
+        texture, _ = shade(scene.albedo[pick], normals_from_depth(depth, run.config.camera), Light.from_output(light))
+        seen = torch.ones_like(texture[:, :1])
+    if run.config.use_mask and chosen.masks is not None:
+        seen = seen * chosen.masks  # the object mask travels with the sheet
+    rendered = render_view(
+        depth, torch.cat([texture, seen], dim=1), Pose.from_view(view, run.config.camera), run.config.camera
+    )
+    return rendered.image[:, :3].clamp(-1, 1), rendered.mask * rendered.image[:, 3:].clamp(0, 1), view, light
+
+
+def _photograph_texture(scene: Scene, pick: Tensor, images: Tensor, light: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+    """The inputs' own pixels in the canonical frame under new lights, and which of them the inputs show.
+
+    While the albedo is still anybody's face, its renders pull every projection toward that face; the photograph's
+    pixels times new over old shading keep the person, and cost no more.
+    """
+    camera, depth = run.config.camera, scene.depth[pick]
+    pose = Pose.from_view(scene.view[pick], camera)
+    size = depth.shape[-1]
+    grid = project(pose.apply(unproject(depth, camera), camera), camera, (size, size)) * (2 / (size - 1)) - 1
+    texture = F.grid_sample(images, grid, padding_mode="border", align_corners=True)
+    normals = normals_from_depth(depth, camera)
+    white = torch.ones_like(texture)
+    new, _ = shade(white, normals, Light.from_output(light))
+    old, _ = shade(white, normals, Light.from_output(scene.light[pick]))
+    ratio = ((new + 1) / (old + 1).clamp_min(0.1)).clamp(0.5, 1.6)
+    return (texture / 2 + 0.5) * ratio * 2 - 1, visible_from(depth, pose, camera)
 
 
 def _covariance_root(covariance: tuple[tuple[float, ...], ...]) -> Tensor:
