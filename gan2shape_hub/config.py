@@ -151,12 +151,16 @@ class ProjectionConfig:
     clamp: float = 2.5
     """``pca``: bound of an offset, in standard deviations of the component."""
     offset_weight: float = 0.01
+    texture: str = "albedo"
+    """What pseudo images are rendered with: the shaded ``albedo`` (the paper), or the input ``image``'s own pixels
+    times new over old shading, which keeps the person while the albedo is still coarse."""
     training_size: int = 0
     """Side at which the encoder's image loss is taken, in pixels; 0: ``image_size``. A generator with a tap at a
     smaller size trains the encoder several times faster there."""
 
     def __post_init__(self) -> None:
         _choice("projection.space", self.space, ("mapping_tail", "pca"))
+        _choice("projection.texture", self.texture, ("albedo", "image"))
         _check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
         _check(self.components >= 1, "projection.components", self.components, "1 or more")
         _check(self.clamp > 0, "projection.clamp", self.clamp, "above 0")
@@ -208,6 +212,8 @@ class ScheduleConfig:
     weight_decay: float = 5e-4
     invert_iterations: int = 120
     """Optimisation of the latent, where the input is a photograph and not a latent."""
+    tune_iterations: int = 100
+    """Adaptation of a copy of the generator to a photograph, where it is asked for (``pipeline(..., tuned=True)``)."""
     from_pretrained: bool = True
     """Start from the checkpoint's shape nets; ``False`` starts from the ellipsoid even where they exist."""
 
@@ -245,6 +251,8 @@ class CategoryConfig:
     add_mean: bool = True
     """Add the Gaussians' means to the view and light networks' outputs."""
     use_mask: bool = False
+    align: str = "none"
+    """``face``: photographs are searched for a face, which is cut out as FFHQ's are; ``none``: the central square."""
     center_crop: int = 0
     """Side of the centre crop before resizing, in pixels of the reference's data; 0: no crop."""
     rotation_limit_deg: tuple[float, float] = (45.0, 20.0)
@@ -263,6 +271,7 @@ class CategoryConfig:
         )
         _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
         _check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
+        _choice("align", self.align, ("none", "face"))
         _choice("default_preset", self.default_preset, tuple(self.schedules))
         _check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")
         _check_version(self.format_version)
