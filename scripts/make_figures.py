@@ -148,13 +148,25 @@ def presets_table(measures: dict[str, Any]) -> str:
             f"{measures[f'{preset}_export_s']:.1f} s",
             f"{measures[f'{preset}_total_s']:.1f} s",
             f"{measures[f'{preset}_peak_gb']:.2f} GB",
+            _goals(preset, measures),
         )
         for preset in _presets(measures)
     ]
     if not rows:
         return ""
-    head = ("preset", "start and load", "reconstruct", "save everything", "in all", "peak memory")
+    head = ("preset", "start and load", "reconstruct", "save everything", "in all", "peak memory", "goal")
     return markdown(head, rows) + "\n\n" + where(measures)
+
+
+def _goals(preset: str, measures: dict[str, Any]) -> str:
+    from benchmark import GOALS
+
+    named = {"in all": (f"{preset}_total_s", "s"), "memory": (f"{preset}_peak_gb", "GB")}
+    return "; ".join(
+        f"{name} {GOALS['pipeline', key]:g} {unit}: {'met' if measures[key] <= GOALS['pipeline', key] else 'missed'}"
+        for name, (key, unit) in named.items()
+        if ("pipeline", key) in GOALS
+    )
 
 
 def steps_table(measures: dict[str, Any]) -> str:
@@ -176,7 +188,7 @@ def benchmark_table(parts: dict[str, dict[str, Any]]) -> str:
     shown = {name: measures for name, measures in parts.items() if name != "pipeline"}
     if not shown:
         return ""
-    return table(shown) + "\n\n" + "\n".join(f"{name}: {where(measures)}" for name, measures in shown.items())
+    return table(shown) + "\n\n" + "\n".join(f"- {name}: {where(measures)}" for name, measures in shown.items())
 
 
 def evaluation_table(results: dict[str, Any]) -> str:
