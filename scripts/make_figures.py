@@ -1,7 +1,8 @@
 """The pictures and measured tables of README.md and docs/.
 
-Pictures are made from generated faces of the given seeds, all of them shown as they come out; tables are written from
-docs/results/*.json between the pages' markers, so that no number is typed by hand.
+Pictures are made from generated faces of the given seeds, all of them shown as they come out; tables are written
+between the pages' markers, so that no number is typed by hand: from docs/results/benchmark.json (scripts/benchmark.py
+--json) and docs/results/facemesh*.json (the report.json of scripts/evaluate.py).
 
 Examples:
     python scripts/make_figures.py                              pictures from checkpoints/face, then the tables
@@ -30,6 +31,7 @@ GAN_YAWS = (-30.0, -15.0, 15.0, 30.0)
 LIGHTS = ("left", "right")
 STEPS = {
     "invert": "inversion",
+    "tune": "tuning of the generator",
     "prior": "ellipsoid",
     "decompose": "step 1, albedo",
     "explore": "step 2, projection",
@@ -114,11 +116,13 @@ def _turn(what: str, yaw: float) -> str:
 def fill_tables() -> list[Path]:
     """Write every table between its markers; pages that changed. A table without measurements becomes empty."""
     benchmark = _read(RESULTS / "benchmark.json").get("parts", {})
+    reports = [_read(file) for file in sorted(RESULTS.glob("facemesh*.json"))]
     tables: dict[str, Callable[[], str]] = {
         "presets": lambda: presets_table(benchmark.get("pipeline", {})),
         "steps": lambda: steps_table(benchmark.get("pipeline", {})),
         "benchmark": lambda: benchmark_table(benchmark),
-        "evaluation": lambda: evaluation_table(_read(RESULTS / "face.json")),
+        "quality": lambda: quality_table(reports),
+        "evaluation": lambda: evaluation_tables(reports),
     }
     changed = []
     for page in PAGES:
@@ -191,16 +195,28 @@ def benchmark_table(parts: dict[str, dict[str, Any]]) -> str:
     return table(shown) + "\n\n" + "\n".join(f"- {name}: {where(measures)}" for name, measures in shown.items())
 
 
-def evaluation_table(results: dict[str, Any]) -> str:
-    """The measurements that the model card shows, too (``gan2shape_hub.cards.Results``)."""
-    from gan2shape_hub.cards import Results
-    from gan2shape_hub.config import from_dict
+def quality_table(reports: list[dict[str, Any]]) -> str:
+    """Agreement with the face mesh in a line a report, the ellipsoid that a shape starts from last."""
+    from gan2shape_hub.evaluation.face_report import ELLIPSOID
 
-    found = from_dict(Results, results)
-    rows = [(m.name, f"{m.value:.4g}{' ' + m.unit if m.unit else ''}", m.dataset) for m in found.metrics]
-    if not rows:
+    if not reports:
         return ""
-    return "\n\n".join([*([found.protocol] if found.protocol else []), markdown(("metric", "value", "on"), rows)])
+    head = ("depth against the face mesh", "faces", "correlation", "10th percentile", "error of a turn through the GAN")
+    rows = [_quality(f"`{report['name']}`", report["depth"][report["name"]], report) for report in reports]
+    return markdown(head, [*rows, _quality(ELLIPSOID, reports[0]["depth"][ELLIPSOID], None)])
+
+
+def _quality(name: str, depth: dict[str, Any], report: dict[str, Any] | None) -> tuple[str, ...]:
+    turn = (report or {}).get("rotation", {}).get("gan", {}).get("all", {}).get("mean_error_deg")
+    numbers = ("" if depth[key] is None else f"{depth[key]:.3f}" for key in ("mean", "p10"))
+    return (name, str(depth["faces"]), *numbers, "" if turn is None else f"{turn:.1f}°")
+
+
+def evaluation_tables(reports: list[dict[str, Any]]) -> str:
+    """Everything that scripts/evaluate.py says of each report."""
+    from gan2shape_hub.evaluation.face_report import markdown as whole
+
+    return "\n\n".join(whole(report).strip().replace("## ", "### ", 1) for report in reports)
 
 
 def where(measures: dict[str, Any]) -> str:
