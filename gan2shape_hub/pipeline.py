@@ -21,12 +21,13 @@ from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.reconstruction import GanEditor, Reconstruction
-from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Scene, Targets
+from gan2shape_hub.records import SHAPE_COMPONENTS, Alignment, Progress, Scene, Targets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import STEP_COST, Clock, Run
+from gan2shape_hub.stages.align import align_photograph
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
-from gan2shape_hub.stages.invert import invert
+from gan2shape_hub.stages.invert import invert, tune
 from gan2shape_hub.stages.prepare import ImageSource, InputError, Prepared, load_image, prepare_square
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
@@ -241,17 +242,25 @@ class GAN2ShapePipeline:
         generator: torch.Generator | None = None,
         callback: Callable[[Progress], Any] | None = None,
         mask: Tensor | None = None,
+        align: bool = True,
+        face_index: int | None = None,
+        tuned: bool = False,
     ) -> Reconstruction | list[Reconstruction]:
         """Reconstruct the shape, albedo, view and light of an image.
 
         Args:
             image: a photograph (path, PIL image, array, tensor (3, H, W)), a Sample, or a latent (D), (1, D) or
-                (1, L, D); or a list of them, reconstructed jointly with one set of networks.
+                (1, L, D); or a list of them, reconstructed jointly with one set of networks. Where the category
+                aligns its images (``config.align``), the face of a photograph is found and cut out.
             preset: name of a schedule in the checkpoint's config (None: its default), or a ScheduleConfig.
             seed: of all randomness; the same seed gives the same result. ``generator`` overrides it.
             callback: called with a Progress after every iteration; returning False cancels (``Cancelled``).
             mask: (S, S) or (1, 1, S, S) object mask in 0..1 for categories that use one; by default the image's
                 alpha channel.
+            align: False takes the photograph's central square as it is.
+            face_index: which face of a photograph with several, 0 being the largest; None takes the largest.
+            tuned: also adapt a copy of the generator to the photographs (pivotal tuning, Roich et al., 2021), for
+                ``tune_iterations`` of the schedule; slower, and closer to the person. The checkpoint's never changes.
 
         Returns:
             A Reconstruction, or a list for a list.
@@ -264,12 +273,18 @@ class GAN2ShapePipeline:
         if not items:
             raise InputError("image is an empty list, must hold at least one image or latent.")
         schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
+        if not tuned:
+            schedule = dataclasses.replace(schedule, tune_iterations=0)
         rng = generator if generator is not None else torch.Generator().manual_seed(seed)
         run = self._run(
             schedule, rng, callback, photographs=sum(not self._is_latent(i) for i in items), count=len(items)
         )
 
-        sources, targets, quality = self._targets(items, mask, run)  # (3, P, P) each; images (K, 3, S, S), latents (K, L, D)
+        cuts = [self._cut(item, align, face_index, k, len(items)) for k, item in enumerate(items)]
+        # sources (3, P, P) each; images (K, 3, S, S), latents (K, L, D)
+        sources, targets, quality = self._targets(items, cuts, mask, run)
+        if schedule.tune_iterations and any(cuts):
+            run, targets, quality = tune(targets, [cut is not None for cut in cuts], run)  # a copy of the generator
         nets = self._nets(schedule, seed)
         if not self._pretrained(schedule):
             fit_prior(nets, targets, run)  # depth: the ellipsoid
@@ -284,7 +299,7 @@ class GAN2ShapePipeline:
                 refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
 
         settings = self._settings(schedule, preset, seed if generator is None else None, time.perf_counter() - begun)
-        results = self._results(nets, sources, targets, items, quality, run, settings)
+        results = self._results(nets, sources, targets, items, cuts, quality, run, settings)
         return results if isinstance(image, (list, tuple)) else results[0]
 
     def _run(self, schedule: ScheduleConfig, rng, callback, photographs: int, count: int) -> Run:
@@ -305,6 +320,7 @@ class GAN2ShapePipeline:
 
     def _planned_cost(self, schedule: ScheduleConfig, photographs: int, count: int) -> float:
         cost = photographs * schedule.invert_iterations * STEP_COST["invert"]
+        cost += schedule.tune_iterations * STEP_COST["tune"] if photographs else 0
         if not self._pretrained(schedule):
             cost += schedule.prior_iterations * STEP_COST["prior"]
         for r in schedule.rounds:
@@ -340,12 +356,22 @@ class GAN2ShapePipeline:
             and (item.ndim == 1 or item.shape[0] == 1)
         )
 
-    def _targets(self, items: list[Any], mask: Tensor | None, run: Run) -> tuple[list[Tensor], Targets, list[float | None]]:
+    def _cut(self, item: Any, align: bool, face_index: int | None, index: int, count: int) -> Alignment | None:
+        """The square of a photograph; None for a latent."""
+        if self._is_latent(item):
+            return None
+        label = f"'{item}'" if isinstance(item, (str, Path)) else "image" if count == 1 else f"image {index + 1}"
+        how = self.config.align if align else "none"
+        return align_photograph(load_image(item, name=label), how, self.config.image_size, face_index, label)
+
+    def _targets(
+        self, items: list[Any], cuts: list[Alignment | None], mask: Tensor | None, run: Run
+    ) -> tuple[list[Tensor], Targets, list[float | None]]:
         """Sources (3, P, P) each, the targets, and how well each photograph was inverted (dB; None for latents)."""
         size, sources, images, latents, originals, masks = self.config.image_size, [], [], [], [], []
         quality: list[float | None] = []
-        for item in items:
-            if self._is_latent(item):
+        for item, cut in zip(items, cuts, strict=True):
+            if cut is None:
                 latent = item.latent if isinstance(item, Sample) else item
                 latent = latent.reshape(1, *latent.shape[-2:]) if latent.ndim == 3 else latent.reshape(1, -1)
                 if not bool(torch.isfinite(latent).all()):
@@ -357,7 +383,7 @@ class GAN2ShapePipeline:
                 prepared = prepare_square(to_pil(full[0]), size)
                 quality.append(None)
             else:
-                prepared = prepare_square(load_image(item), size, center_crop=0)
+                prepared = prepare_square(cut.square, size)
                 found = invert(prepared.image.to(self.device), run.schedule.invert_iterations, run)
                 latent, original = found.latent, found.image
                 quality.append(round(found.psnr_db, 2))
@@ -388,15 +414,19 @@ class GAN2ShapePipeline:
         return torch.ones(1, 1, size, size, device=self.device)
 
     @torch.no_grad()
-    def _results(self, nets, sources, targets: Targets, items, quality, run: Run, settings: dict) -> list[Reconstruction]:
+    def _results(
+        self, nets, sources, targets: Targets, items, cuts, quality, run: Run, settings: dict
+    ) -> list[Reconstruction]:
         for _, module in nets.modules():
             module.eval().requires_grad_(False)
-        editor = GanEditor(encoder=nets.encoder, generator=self.generator, projection=run.projection)
+        editor = GanEditor(encoder=nets.encoder, generator=run.generator, projection=run.projection)
         results = []
         for k, source in enumerate(sources):
             scene = nets.predict_scene(targets.images[k : k + 1], self.config)
             item = items[k]
             own = {"sample_seed": item.seed, "truncation": item.truncation} if isinstance(item, Sample) else {}
+            if cuts[k] is not None:
+                own = {"faces": cuts[k].faces, "square": [round(float(v), 2) for v in cuts[k].matrix.ravel()]}
             results.append(
                 Reconstruction(
                     config=self.config,
@@ -406,6 +436,7 @@ class GAN2ShapePipeline:
                     latent=targets.latents[k : k + 1],
                     original=targets.originals[k : k + 1],
                     editor=editor,
+                    alignment=cuts[k],
                     settings={**settings, **own, "psnr_db": quality[k]},
                 )
             )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
-from gan2shape_hub.records import Scene
+from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import (
     Light,
     Pose,
@@ -34,6 +34,7 @@ from gan2shape_hub.results.edit import make_light, preset_light, relight, rotate
 from gan2shape_hub.results.export import export_assets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import SheetMesh, build_mesh, to_trimesh
+from gan2shape_hub.results.paste import paste
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -70,6 +71,8 @@ class Reconstruction:
     original: Tensor
     """(1, 3, S, S) the generator's own image of the latent."""
     editor: GanEditor
+    alignment: Alignment | None = None
+    """Where the square lies in the photograph; None for a latent."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Preset, seed, versions, timings, losses: enough to repeat the run."""
 
@@ -153,8 +156,9 @@ class Reconstruction:
         if quality is None or quality >= threshold_db:
             return False
         warnings.warn(
-            f"the generator reproduces this photograph at only {quality:.1f} dB: pass a face cropped and aligned as "
-            "FFHQ's are (eyes level, a third from the top; chin inside the picture).",
+            f"the generator reproduces this photograph at only {quality:.1f} dB: edits through it may show somebody "
+            "else; take a photograph from the front without glasses or hands before the face, or pass tuned=True "
+            "(--tune).",
             stacklevel=2,
         )
         return True
@@ -262,6 +266,13 @@ class Reconstruction:
     @torch.no_grad()
     def _through_gan(self, pose: Pose, light: Light) -> Image.Image:
         return to_pil(self.editor.generator(self.project(pose, light))[0].clamp(-1, 1))
+
+    def paste(self, edited: Image.Image | Tensor, *, feather: float = 0.12) -> Image.Image:
+        """``edited`` (a relit or turned square, any size) in its place in the photograph, fading out toward its edge
+        over ``feather`` of its side. ValueError for a reconstruction of a latent, which has no photograph."""
+        if self.alignment is None:
+            raise ValueError("there is no photograph to paste into: the reconstruction started from a latent.")
+        return paste(edited, self.alignment, feather=feather)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

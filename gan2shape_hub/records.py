@@ -30,7 +30,7 @@ class InputError(ValueError):
     """An input cannot be used; the message is one sentence naming the input and the remedy."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """Where in a photograph the square lies that is reconstructed, and the square itself.
 
@@ -115,7 +115,7 @@ class Progress:
     """Where a run is; handed to the callback after every iteration. Returning ``False`` from the callback cancels."""
 
     step: str
-    """invert, prior, decompose, explore, collect or refine."""
+    """invert, tune, prior, decompose, explore, collect or refine."""
     round: int
     rounds: int
     iteration: int

@@ -2,7 +2,8 @@
 
 Examples:
     python scripts/reconstruct.py --seed 7 --output out/              a generated face
-    python scripts/reconstruct.py face.png --output out/              a photograph, aligned as FFHQ's are
+    python scripts/reconstruct.py photo.jpg --output out/             the largest face of a photograph
+    python scripts/reconstruct.py group.jpg --face 1 --output out/    its second largest
     python scripts/reconstruct.py --seed 7 --preset balanced --views -30,-15,0,15,30 --output out/
     python scripts/reconstruct.py --seed 7 --output out/ --json       one JSON object on standard output
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "face"
 STEPS = {
     "invert": "finding the latent",
+    "tune": "adapting a copy of the generator",
     "prior": "starting from an ellipsoid",
     "decompose": "step 1: albedo",
     "explore": "step 2: projecting pseudo views",
@@ -29,7 +31,10 @@ STEPS = {
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", help="a photograph, cropped and aligned as FFHQ's; or use --seed")
+    parser.add_argument("image", nargs="?", help="a photograph (its face is found and aligned); or use --seed")
+    parser.add_argument("--no-align", action="store_true", help="take the photograph's central square as it is")
+    parser.add_argument("--face", type=int, help="which face of several, 0 being the largest (default)")
+    parser.add_argument("--tune", action="store_true", help="adapt a copy of the generator to the photograph: closer")
     parser.add_argument("--seed", type=int, help="reconstruct the generated face of this seed")
     parser.add_argument("--truncation", type=float, help="variety of generated faces, 0..1 (default: the checkpoint's)")
     parser.add_argument("--output", "-o", required=True, help="folder to write")
@@ -88,11 +93,21 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             item = options.image
         bar = None if options.quiet else ProgressBar()
-        result = pipeline(item, preset=options.preset, seed=options.run_seed, callback=bar)
+        result = pipeline(
+            item,
+            preset=options.preset,
+            seed=options.run_seed,
+            callback=bar,
+            align=not options.no_align,
+            face_index=options.face,
+            tuned=options.tune,
+        )
         if bar:
             bar.close()
         result.settings.update(checkpoint=options.checkpoint, image=options.image)
         result.warn_if_poor()
+        if result.settings.get("faces", 0) > 1 and options.face is None:
+            print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
         files = result.save(options.output, turntable=not options.no_turntable)
         files += save_edits(result, Path(options.output), options.views, options.light)
         report = {
@@ -119,9 +134,7 @@ def save_edits(result, folder: Path, views: list[float], lights: list[str]) -> l
     """Rotations and relightings through the GAN, as ``rotated_<yaw>.png`` and ``relit_<light>.png``."""
     from gan2shape_hub.results.image_files import write_image
 
-    files = [
-        write_image(folder / f"rotated_{yaw:+.0f}.png", result.rotate(yaw, through_gan=True)) for yaw in views
-    ]
+    files = [write_image(folder / f"rotated_{yaw:+.0f}.png", result.rotate(yaw, through_gan=True)) for yaw in views]
     return files + [
         write_image(folder / f"relit_{light}.png", result.relight(light, through_gan=True)) for light in lights
     ]

@@ -35,6 +35,20 @@ _OUTSIDE = 0.2
 """Part of the face's box that may lie beyond the photograph without a warning."""
 
 
+def align_photograph(
+    photograph: Image.Image, how: str, min_size: int, face_index: int | None = None, name: str = "image"
+) -> Alignment:
+    """``align_face`` where ``how`` (``CategoryConfig.align``) is "face", else ``align_center``.
+
+    InputError: see ``align_face``; and a ``face_index`` where faces are not looked for.
+    """
+    if how == "face":
+        return align_face(photograph, min_size=min_size, face_index=face_index, name=name)
+    if face_index is not None:
+        raise InputError("face_index chooses a face, but faces are not looked for here: leave it out.")
+    return align_center(photograph)
+
+
 def align_face(
     photograph: Image.Image,
     *,

@@ -1,65 +1,195 @@
-"""A latent for a photograph: optimisation of w, then of a w per layer, against pixels and perceptual features."""
+"""A latent for a photograph, and a generator that fits it better still.
+
+W is searched in whitened coordinates: one unit along each principal direction of the mapping network's output is one
+standard deviation, so every direction is as easy to move in as it is common, and the squared length says how unusual
+an image is. The first part of the search reads the generator's smallest tap, where an image costs least.
+"""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.perceptual import feature_loss
+from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
+
+COARSE, SINGLE = 0.5, 0.7
+"""Parts of the iterations after which the image is taken at full working size, and a latent per layer is free."""
+LEARNING_RATE, WIDE_LEARNING_RATE = 0.15, 0.06
+"""Adam's largest step in standard deviations of W, with one w for all layers and with one for each."""
+LENGTH_WEIGHT, SPREAD_WEIGHT = 0.001, 0.01
+"""Of the mean squares of the coordinates, and of what each layer's latent departs from them: keeps the latent where
+edits still work."""
+PERCEPTUAL_WEIGHT = 0.3
+GOOD_ENOUGH_DB = 40.0
+"""The search stops here: closer cannot be seen, and no later step can tell."""
+TUNE_LEARNING_RATE = 1e-3
+"""Adam's step relative to each weight tensor's root mean square."""
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """latent (1, L, D); image (1, 3, S, S), the generator's own image of it; psnr_db against the photograph."""
+    """latent (1, L, D); image (1, 3, S, S), the generator's own image of it, clamped to -1..1; psnr_db against the
+    photograph; iterations that were run."""
 
     latent: Tensor
     image: Tensor
     psnr_db: float
+    iterations: int
 
 
 def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
     """Find the latent whose image is closest to ``image`` (1, 3, S, S) in -1..1.
 
-    The first half of the iterations moves one w inside the generator's principal components, where every step is an
-    image; the rest moves a latent per layer, held near that w, for what W alone cannot say.
+    One w for all layers first, so that every step is an image of the generator; then a latent per layer, held near
+    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared. The closest image seen at
+    full working size is returned; there is no randomness in it.
+
+    Args:
+        image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.
+        iterations: upper bound; fewer where the image is matched already.
+
+    Raises:
+        Cancelled: the callback said so; FloatingPointError: the loss became NaN.
     """
     generator, size = run.generator, run.config.image_size
-    target = image.clamp(-1, 1)
-    wanted = run.image_features(target)
-    w = generator.latent_mean[None].clone()
-    basis = getattr(generator, "component_basis", None)
-    coefficients = torch.zeros(1, w.shape[1] if basis is None else len(basis), device=run.device, requires_grad=True)
-    offsets = torch.zeros(1, generator.num_latents, generator.latent_dim, device=run.device, requires_grad=True)
-    half = max(iterations // 2, 1)
+    dtype = generator.latent_mean.dtype
+    target = image.float().clamp(-1, 1)
+    mean, directions = generator.latent_mean.float(), latent_directions(generator)
+    shared = torch.zeros(1, 1, len(directions), device=run.device, requires_grad=True)
+    own = torch.zeros(1, generator.num_latents, len(directions), device=run.device, requires_grad=True)
 
     def latent() -> Tensor:
-        move = coefficients if basis is None else (coefficients * generator.component_std) @ basis
-        return (w + move)[:, None] + offsets
+        return mean + (shared + own) @ directions
 
-    for iteration in range(iterations):
-        wide = iteration >= half
-        if iteration in (0, half):
-            optimizer = torch.optim.Adam([coefficients], lr=0.08) if not wide else None
-            if wide:
-                optimizer = torch.optim.Adam(
-                    [{"params": [coefficients], "lr": 0.03}, {"params": [offsets], "lr": 0.01}]
-                )
-        decay = 1 - (iteration % half) / half * 0.8
-        found = generator.image_at(latent(), size)
-        loss = (found - target).abs().mean() + 0.003 * coefficients.square().mean()
-        if wanted:
-            loss = loss + 0.5 * feature_loss(run.image_features(found), wanted)
-        if wide:
-            loss = loss + 0.5 * offsets.square().mean()
-        optimizer.zero_grad(set_to_none=True)
-        (loss * decay).backward()
-        optimizer.step()
-        run.tick("invert", iteration, iterations, loss.detach(), lambda: None)
+    first, second = int(iterations * COARSE), int(iterations * SINGLE)
+    stages = (
+        (0, first, coarse_size(generator, size), (shared,), LEARNING_RATE),
+        (first, second, size, (shared,), LEARNING_RATE / 2),
+        (second, iterations, size, (shared, own), WIDE_LEARNING_RATE),
+    )
+    best, closest, done = latent().detach(), -math.inf, 0
+    for start, stop, side, parameters, rate in stages:
+        wanted_image = F.adaptive_avg_pool2d(target, side)
+        wanted = run.image_features(wanted_image)
+        optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.95))
+        for iteration in range(start, stop):
+            optimizer.param_groups[0]["lr"] = rate * pace(iteration - start, stop - start)
+            current = latent()
+            found = generator.image_at(current.to(dtype), side).float()
+            similarity = psnr_db(found, wanted_image)
+            if side == size and similarity > closest:
+                best, closest = current.detach(), similarity
+            loss = (found - wanted_image).abs().mean() + LENGTH_WEIGHT * shared.square().mean()
+            if wanted:
+                loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted)
+            if len(parameters) > 1:
+                loss = loss + SPREAD_WEIGHT * own.square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            done += 1
+            run.tick("invert", iteration, iterations, loss.detach(), _no_preview)
+            if similarity > GOOD_ENOUGH_DB:
+                break
     with torch.no_grad():
-        result = latent().detach()
-        found = generator.image_at(result, size).clamp(-1, 1)
-        error = (found - target).square().mean().clamp_min(1e-10)
-    return Inversion(latent=result, image=found, psnr_db=float(10 * torch.log10(4 / error)))
+        for candidate in (latent(), best):  # after the last step, and the best one before it
+            found = generator.image_at(candidate.to(dtype), size).float().clamp(-1, 1)
+            if psnr_db(found, target) >= closest:
+                break
+    return Inversion(latent=candidate.detach(), image=found, psnr_db=psnr_db(found, target), iterations=done)
+
+
+def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targets, list[float | None]]:
+    """Adapt a copy of the generator to the photographs at their latents (pivotal tuning, Roich et al., 2021).
+
+    Mapping network, taps and noise maps stay; the synthesis weights move by small relative steps, compared as in
+    ``invert``. The shipped generator is not changed.
+
+    Args:
+        targets: of the run; ``photographs`` says which of them (K) are photographs and not latents.
+
+    Returns:
+        The run with the adapted generator (without gradients) and its projection, the targets with its images as
+        ``originals``, and each photograph's similarity in dB (None for latents).
+    """
+    size, iterations = run.config.image_size, run.schedule.tune_iterations
+    generator = copy.deepcopy(run.generator).float()
+    weights = trainable_weights(generator)
+    for weight in weights:
+        weight.requires_grad_(True)
+    groups = [
+        {"params": [w], "lr": TUNE_LEARNING_RATE * max(float(w.detach().square().mean().sqrt()), 1e-3)} for w in weights
+    ]
+    rates = [group["lr"] for group in groups]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    chosen = [k for k, photograph in enumerate(photographs) if photograph]
+    wanted = {k: run.image_features(targets.images[k : k + 1]) for k in chosen}
+    for iteration in range(iterations):
+        k = chosen[iteration % len(chosen)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * pace(iteration, iterations)
+        found = generator.image_at(targets.latents[k : k + 1], size)
+        loss = (found - targets.images[k : k + 1]).abs().mean()
+        if wanted[k]:
+            loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted[k])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        run.tick("tune", iteration, iterations, loss.detach(), _no_preview)
+    generator.requires_grad_(False).eval()
+    with torch.no_grad():
+        originals = torch.cat([generator.image_at(w[None], size).clamp(-1, 1) for w in targets.latents])
+    quality = [
+        round(psnr_db(originals[k], targets.images[k]), 2) if photograph else None
+        for k, photograph in enumerate(photographs)
+    ]
+    run = dataclasses.replace(run, generator=generator, projection=LatentProjection(generator, run.config.projection))
+    return run, dataclasses.replace(targets, originals=originals), quality
+
+
+@torch.no_grad()
+def latent_directions(generator: nn.Module, samples: int = 4096) -> Tensor:
+    """Principal directions of W (D, D), rows times their standard deviations: standard normal coordinates times them,
+    plus the mean, are distributed as the mapping network's outputs are (to second order)."""
+    z = torch.randn(samples, generator.latent_dim, generator=torch.Generator().manual_seed(0))
+    mean = generator.latent_mean
+    w = torch.cat([generator.mapping(chunk.to(mean.device, mean.dtype)) for chunk in z.split(1024)])
+    offsets = (w - mean).double().cpu()
+    values, vectors = torch.linalg.eigh(offsets.T @ offsets / samples)
+    deviations = values.clamp_min(float(values[-1]) * 1e-6).sqrt()
+    return (vectors * deviations).T.flip(0).float().to(mean.device)
+
+
+def coarse_size(generator: nn.Module, size: int) -> int:
+    """Side of the generator's smallest tap, where it is below ``size``; else ``size``."""
+    return min([s for s in getattr(generator, "tap_sizes", ()) if s < size], default=size)
+
+
+def trainable_weights(generator: nn.Module) -> list[nn.Parameter]:
+    """The synthesis network's parameters, without the mapping network and the tap heads."""
+    return [p for name, p in generator.named_parameters() if not name.startswith(("mapping.", "tap_heads."))]
+
+
+def pace(iteration: int, iterations: int) -> float:
+    """Factor of the learning rate: five iterations of warm-up, then a cosine down to a twentieth."""
+    warm = min((iteration + 1) / 5, 1.0)
+    return warm * (0.525 + 0.475 * math.cos(math.pi * iteration / max(iterations, 1)))
+
+
+def psnr_db(image: Tensor, target: Tensor) -> float:
+    """Peak signal to noise ratio of two images in -1..1 (values beyond are clamped first), at most 100 dB."""
+    error = (image.detach().clamp(-1, 1) - target).square().mean().clamp_min(4e-10)
+    return float(10 * torch.log10(4 / error))
+
+
+def _no_preview() -> None:
+    """Nothing can be shown before the latent is known."""
