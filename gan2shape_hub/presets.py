@@ -182,7 +182,6 @@ def shipped_face_config() -> CategoryConfig:
         description="Human faces aligned as in FFHQ; MobileStyleGAN at 1024 pixels",
         license="cc-by-nc-sa-4.0",
         align="face",
-        align="face",
         # FFHQ's crop shows the head at two thirds of CelebA's scale, so the cap is as much flatter.
         prior=PriorConfig(near=0.955, far=1.025, default_box=(0.14, 0.19, 0.97, 0.81)),
         projection=ProjectionConfig(
