@@ -22,6 +22,9 @@ from .config import CategoryConfig, ConfigError, ScheduleConfig, from_dict
 from .hub.card_rules import LIBRARY_NAME, PIPELINE_TAG, lint_card
 from .presets import category_preset
 
+MINIMAL = "<!-- written without facts: any other card is better -->"
+"""Ends ``minimal_card``, so that publishing does not replace a real card by it."""
+
 
 class CardError(ValueError):
     """A card cannot be made; the message names the file or key and what is allowed."""
@@ -206,7 +209,7 @@ def minimal_card(config: CategoryConfig) -> str:
         training_data=unknown,
         license_text=f"The configuration says: {config.license}.",
     )
-    return generate_card(facts, config)
+    return generate_card(facts, config) + f"\n{MINIMAL}\n"
 
 
 def _line(text: str) -> str:
@@ -279,16 +282,18 @@ def _evaluation(results: Results) -> list[str]:
 
 
 _SNIPPET = """\
+In a clone of the gan2shape_hub repository:
+
 ```bash
-pip install gan2shape-hub
+pip install -e .
 ```
 
 ```python
 from gan2shape_hub import GAN2ShapePipeline
 
 pipeline = GAN2ShapePipeline.from_pretrained("{name}")
-image, latent = pipeline.sample(seed=7)  # an image that the GAN makes up
-result = pipeline(latent)  # or an image of this category: pipeline("photo.png")
+sample = pipeline.sample(seed=7)  # an image that the GAN makes up, and its latent
+result = pipeline(sample)  # or an image of this category: pipeline("photo.png")
 result.save("output")  # meshes, depth, normals, albedo and a turntable
 ```"""
 

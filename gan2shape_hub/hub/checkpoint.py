@@ -80,6 +80,23 @@ def save_components(
     return folder
 
 
+def write_card(folder: str | os.PathLike, card: str) -> None:
+    """Replace README.md of a checkpoint, whole or not at all."""
+    part = Path(folder) / f".{CARD}-{secrets.token_hex(4)}.part"
+    try:
+        part.write_text(card, encoding="utf-8")
+        os.replace(part, Path(folder) / CARD)
+    except OSError as error:
+        raise CheckpointError(f"{Path(folder) / CARD} cannot be written ({error.strerror}).") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_components(folder: str | os.PathLike) -> dict[str, str]:
+    """Component -> class, as a checkpoint lists them."""
+    return dict(read_index(Path(folder)).components)
+
+
 def _index_of(components: dict[str, nn.Module]) -> Index:
     if "generator" not in components:
         raise ValueError("components has no 'generator', which every checkpoint needs.")
@@ -199,9 +216,9 @@ def load_components(
     return config, networks
 
 
-def read_config(folder: Path) -> CategoryConfig:
+def read_config(folder: str | os.PathLike) -> CategoryConfig:
     """``config.json`` of a checkpoint; CheckpointError names the file and the key."""
-    file = folder / CONFIG
+    file = Path(folder) / CONFIG
     data = read_json(file)
     check_version(data.get("format_version", 1), file)  # first: a newer format explains unknown keys
     try:

@@ -51,7 +51,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
 """Component name -> classes that may fill it."""
 REQUIRED = ("generator",)
 
-UPGRADE = "upgrade with `pip install -U gan2shape-hub`"
+UPGRADE = "upgrade the gan2shape-hub package"
 _VARIANT = re.compile(r"[A-Za-z0-9_]+")
 
 

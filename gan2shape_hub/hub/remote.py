@@ -24,7 +24,8 @@ from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, read_
 from .weights import inspect_weights
 
 LIBRARY = "gan2shape-hub"
-_EXTRA = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt")
+_EXTRA = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt", "NOTICE.md")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 _FIGURES = "figures"
 _RETRY_WAITS_S = (1.0, 2.0)
 
@@ -150,8 +151,8 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
     if isinstance(error, LocalEntryNotFoundError):
         reason = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""
         return CheckpointError(
-            f"'{name}' is neither an existing folder nor in the local cache, and {where} was not reached{reason}: check "
-            "the path and the network connection, and that neither HF_HUB_OFFLINE nor local_files_only is set."
+            f"'{name}' is neither an existing folder nor in the local cache, and {where} was not reached{reason}: "
+            "check the path and the network connection, and that neither HF_HUB_OFFLINE nor local_files_only is set."
         )
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
@@ -173,7 +174,8 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
 def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
     """(path within the repository, bytes) of everything that ``push`` would send, sorted.
 
-    Only what belongs to a checkpoint: its files, the card, a licence and ``figures/``. CheckpointError where the
+    Only what belongs to a checkpoint: its files, the card, a licence, pictures beside them and
+    ``figures/``. CheckpointError where the
     checkpoint is not complete.
     """
     folder = Path(folder)
@@ -191,8 +193,25 @@ def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
             raise CheckpointError(f"{folder / slot} lacks its {CONFIG} or weights: save the checkpoint again.")
         names += [f"{slot}/{CONFIG}", *weights]
     figures = folder / _FIGURES
+    names += [f.name for f in folder.iterdir() if f.suffix.lower() in _PICTURES and f.name[0] != "."]
     names += [f.relative_to(folder).as_posix() for f in figures.rglob("*") if f.is_file() and f.name[0] != "."]
     return [(name, (folder / name).stat().st_size) for name in sorted(names)]
+
+
+def card_problems(folder: str | os.PathLike, card: str | None = None) -> list[str]:
+    """What the Hub would not like about the card of a checkpoint (or about ``card`` in its place)."""
+    file = Path(folder) / CARD
+    if card is None:
+        if not file.exists():
+            return ["the card is missing."]
+        card = file.read_text(encoding="utf-8")
+    return lint_card(card, Path(folder))
+
+
+def _is_minimal(folder: Path) -> bool:
+    from gan2shape_hub.cards import MINIMAL  # cards checks itself by this package's rules
+
+    return (folder / CARD).is_file() and MINIMAL in (folder / CARD).read_text(encoding="utf-8")
 
 
 def variants_in(folder: Path) -> list[str | None]:
@@ -218,15 +237,14 @@ def push(
     """Send a checkpoint to the Hub in one commit and return its address (the commit's, or the pull request's).
 
     The repository and the branch ``revision`` are made where they do not exist. Files of the same variant that the
-    checkpoint no longer has (shards, components) are deleted in that commit; anything else in the repository stays.
+    checkpoint no longer has (shards, components) are deleted in that commit; anything else in the repository stays. A
+    card that was written for want of a better one does not replace the repository's.
     CheckpointError (an OSError) says what is wrong and what to do about it.
     """
     folder = Path(folder)
     files = [name for name, _ in files_to_push(folder)]
-    if CARD in files:
-        problems = lint_card((folder / CARD).read_text(encoding="utf-8"), folder)
-        if problems:
-            raise CheckpointError(f"{folder / CARD} breaks the Hub's rules, {problems[0].rstrip('.')}: correct it.")
+    for problem in card_problems(folder):
+        raise CheckpointError(f"{folder / CARD} breaks the Hub's rules, {problem.rstrip('.')}: correct it.")
     components = read_index(folder).components
     stale = [f"{slot}/*" for slot in SLOTS if slot not in components]
     for slot in components:
@@ -239,6 +257,8 @@ def push(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None and not create_pr:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
+        if _is_minimal(folder) and api.file_exists(repo_id, CARD, revision=None if create_pr else revision):
+            files.remove(CARD)
         info = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from conftest import tiny_pipeline
 from hub_client import Clients, Outcome
 from hub_server import Fault, HubServer
 
-from gan2shape_hub import hub
+from gan2shape_hub import cards, hub
 
 TOKEN, OTHER = "hf_ownerSecret0123456789", "hf_otherSecret0123456789"
 LATENTS = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
@@ -139,21 +138,22 @@ def test_components_that_are_not_wanted_are_not_fetched(server, clients, publish
     assert not server.requests("albedo_net")
 
 
-def test_cached_then_offline(clients, published, cache, tmp_path):
+UNREACHABLE = """
+import socket
+def refuse(*arguments, **options):
+    raise ConnectionRefusedError("no network in this process")
+socket.create_connection = socket.socket.connect = refuse
+"""
+
+
+def test_cached_then_offline(clients, published, cache):
     first = load_well(clients, published, cache_dir=cache)
     assert load_well(clients, published, cache_dir=cache, local_files_only=True)["digest"] == first["digest"]
-    nowhere = Clients({"HF_ENDPOINT": f"http://127.0.0.1:{_closed_port()}"}, tmp_path / "nowhere")
-    try:
-        assert load_well(nowhere, published, cache_dir=cache)["digest"] == first["digest"]
-        refused(load(nowhere, "owner/never-seen", cache_dir=cache), "owner/never-seen", "network connection")
-    finally:
-        nowhere.close()
-
-
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    again = clients.run(UNREACHABLE + LOAD, name=published, options={"cache_dir": cache})
+    assert not again.error, again.chain
+    assert again.result == first
+    answer = clients.run(UNREACHABLE + LOAD, name="owner/never-seen", options={"cache_dir": cache})
+    refused(answer, "owner/never-seen", "ConnectError", "network connection")
 
 
 def test_environment_of_the_client_is_respected(server, clients, published, home, tmp_path):
@@ -309,6 +309,18 @@ def test_variants_revisions_and_stale_files(server, clients, tmp_path, cache):
     assert load_well(clients, name, cache_dir=cache)["digest"] == shard_digest
     left = {file for file in server.files(name, "next") if file.startswith(("generator/", "depth_net/"))}
     assert left == {"generator/config.json", "generator/model.safetensors", "generator/model.fp16.safetensors"}
+
+
+def test_a_real_card_is_not_replaced_by_a_minimal_one(server, clients, tmp_path):
+    pipeline = tiny_pipeline()
+    generator = {"generator": pipeline.components["generator"]}
+    card = cards.minimal_card(pipeline.config).replace(cards.MINIMAL, "Words of our own.")
+    carded = hub.save_components(tmp_path / "carded", pipeline.config, generator, card=card)
+    plain = hub.save_components(tmp_path / "plain", pipeline.config, generator, variant="fp16")
+    for folder, expected in ((plain, "any other card"), (carded, "Words of our own"), (plain, "Words of our own")):
+        answer = clients.run(PUSH, folder=str(folder), name="owner/carded", options={"token": TOKEN})
+        assert not answer.error, answer.chain
+        assert expected.encode() in server.files("owner/carded")["README.md"]
 
 
 def test_pull_request_and_refused_pushes(server, clients, published, folder):

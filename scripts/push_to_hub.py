@@ -1,0 +1,97 @@
+"""Publish a checkpoint folder as a model repository of the Hub.
+
+Only what belongs to a checkpoint is sent: configuration, safetensors weights, the card, a licence and figures. Log in
+once with `hf auth login`, or set HF_TOKEN.
+
+Examples:
+    python scripts/push_to_hub.py checkpoints/cat me/gan2shape-cat --dry-run
+    python scripts/push_to_hub.py checkpoints/cat me/gan2shape-cat --private
+    python scripts/push_to_hub.py checkpoints/cat me/gan2shape-cat --card model_cards/cat.yaml \\
+        --results docs/results/cat.json
+    python scripts/push_to_hub.py checkpoints/cat somebody/gan2shape-cat --create-pr --message "Longer training"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", type=Path, help="checkpoint folder")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="Hub id; made where it does not exist")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be sent, with sizes; no network")
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; made where it does not exist")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--message", default="Upload GAN2Shape checkpoint", help="of the commit")
+    parser.add_argument("--card", type=Path, metavar="FACTS.yaml", help="write README.md anew from these facts first")
+    parser.add_argument("--results", type=Path, metavar="FILE.json", help="measurements for that card")
+    options = parser.parse_args(arguments)
+    if options.results is not None and options.card is None:
+        parser.error("--results needs --card: measurements are part of the card")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    # Imported here, so that --help and mistakes in the arguments are answered at once.
+    from gan2shape_hub import hub
+
+    try:
+        card = make_card(options) if options.card is not None else None
+        files = dict(hub.files_to_push(options.folder))
+        if card is not None:
+            files["README.md"] = len(card.encode())
+        if options.dry_run:
+            print(listing(files, options.repository))
+            for problem in hub.card_problems(options.folder, card):
+                print(f"README.md: {problem}", file=sys.stderr)
+            return 0
+        if card is not None:
+            hub.write_card(options.folder, card)
+        print(
+            hub.push(
+                options.folder,
+                options.repository,
+                private=options.private,
+                revision=options.revision,
+                create_pr=options.create_pr,
+                commit_message=options.message,
+            )
+        )
+    except (OSError, ValueError) as error:
+        print(f"push_to_hub: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("push_to_hub: stopped; nothing was committed, files that were sent are not sent again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_card(options: argparse.Namespace) -> str:
+    """README.md out of the facts, with the repository in its snippet."""
+    from gan2shape_hub import cards, hub
+
+    return cards.generate_card(
+        cards.load_facts(options.card),
+        hub.read_config(options.folder),
+        cards.load_results(options.results) if options.results is not None else None,
+        name=options.repository,
+        components=hub.read_components(options.folder),
+    )
+
+
+def listing(files: dict[str, int], repository: str) -> str:
+    """One line a file, with its size, and the sum."""
+    lines = [f"{size:>13,}  {name}" for name, size in sorted(files.items())]
+    total = sum(files.values())
+    return "\n".join([f"To {repository} (nothing is sent):", *lines, f"{total:>13,}  bytes in {len(files)} files"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

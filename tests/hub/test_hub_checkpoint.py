@@ -1,0 +1,406 @@
+"""Checkpoint folders: round trips, atomicity, memory, and one sentence for everything that can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_config, tiny_generator, tiny_pipeline
+from torch import nn
+
+from gan2shape_hub import GAN2ShapePipeline, hub
+from gan2shape_hub.hub import CheckpointError, layout
+from gan2shape_hub.models.component import Component
+from gan2shape_hub.models.shape_nets import EDDeconv
+from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
+from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
+
+LATENTS = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file()
+    }
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    pipeline = tiny_pipeline()
+    return hub.save_components(tmp_path / "checkpoint", pipeline.config, pipeline.components)
+
+
+@pytest.fixture
+def light(tmp_path) -> Path:
+    """A checkpoint with nothing but a generator."""
+    return hub.save_components(tmp_path / "light", tiny_config(), {"generator": tiny_generator()})
+
+
+def edit(file: Path, **changes) -> None:
+    data = json.loads(file.read_text())
+    data.update(changes)
+    file.write_text(json.dumps(data))
+
+
+def test_layout(folder):
+    assert sorted(p.name for p in folder.iterdir()) == sorted(
+        ["README.md", "albedo_net", "config.json", "depth_net", "generator", "latent_encoder", "light_net",
+         "model_index.json", "perceptual", "view_net"]
+    )  # fmt: skip
+    index = json.loads((folder / "model_index.json").read_text())
+    assert list(index) == sorted(index)
+    assert index["_class_name"] == "GAN2ShapePipeline"
+    assert index["_format_version"] == 1
+    assert index["depth_net"] == "EDDeconv"
+    assert hub.card_problems(folder) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_shard_size": "20KB"}, {"variant": "fp32"}, {"variant": "v", "max_shard_size": 30_000}],
+    ids=["plain", "sharded", "variant", "sharded variant"],
+)
+def test_round_trip_is_bit_identical(tmp_path, options):
+    pipeline = tiny_pipeline()
+    sample = pipeline.sample(seed=3)
+    expected = pipeline(sample.latent, seed=0)
+    folder = pipeline.save_pretrained(tmp_path / "checkpoint", **options)
+    if "max_shard_size" in options:
+        assert len(list(folder.glob("depth_net/*-of-*.safetensors"))) > 1
+    loaded = GAN2ShapePipeline.from_pretrained(folder, variant=options.get("variant"), device="cpu")
+    assert loaded.config == pipeline.config
+    assert loaded.sample(seed=3).image.tobytes() == sample.image.tobytes()
+    result = loaded(sample.latent, seed=0)
+    for name in ("depth", "albedo", "view"):
+        assert torch.equal(getattr(result, name), getattr(expected, name))
+    for network in loaded.components.values():
+        assert not network.training
+        assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_saving_again_gives_the_same_bytes(tmp_path, folder):
+    before = bytes_of(folder)
+    config, networks = hub.load_components(folder)
+    for network in networks.values():  # how they were last used must not show
+        network.to(memory_format=torch.channels_last).train().requires_grad_(True)
+    hub.save_components(folder, config, dict(reversed(networks.items())))
+    assert bytes_of(folder) == before
+    assert os.listdir(tmp_path) == ["checkpoint"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(tmp_path, dtype):
+    generator = tiny_generator()
+    folder = hub.save_components(tmp_path / "half", tiny_config(), {"generator": generator}, dtype=dtype)
+    full = hub.save_components(tmp_path / "full", tiny_config(), {"generator": generator})
+    size, full_size = (dict(hub.files_to_push(f))["generator/model.safetensors"] for f in (folder, full))
+    assert size < 0.75 * full_size  # the header is the rest
+    _, kept = hub.load_components(folder, dtype=None)
+    assert {t.dtype for t in kept["generator"].state_dict().values()} == {dtype}
+    _, networks = hub.load_components(folder)
+    assert {t.dtype for t in networks["generator"].state_dict().values()} == {torch.float32}
+    for name, tensor in networks["generator"].state_dict().items():
+        assert torch.equal(tensor, generator.state_dict()[name].to(dtype).float())
+    _, cast = hub.load_components(full, dtype=dtype)
+    assert torch.equal(cast["generator"].input, kept["generator"].input)
+
+
+def test_stylegan2_components(tmp_path):
+    torch.manual_seed(0)
+    networks = {
+        "generator": StyleGAN2Generator(16, channels=[8, 8, 4], latent_dim=16, mapping_layers=2, conv_clamp=256.0),
+        "discriminator": StyleGAN2Discriminator(16, channels=[8, 8, 4]),
+    }
+    folder = hub.save_components(tmp_path / "checkpoint", tiny_config(), networks)
+    _, loaded = hub.load_components(folder)
+    images = networks["generator"](LATENTS)
+    assert torch.equal(loaded["generator"](LATENTS), images)
+    assert torch.equal(loaded["discriminator"](images), networks["discriminator"](images))
+    assert loaded["generator"].config == networks["generator"].config
+
+
+def test_some_components_and_overrides(folder):
+    own = EDDeconv(3, 1, 32, nf=8)
+    (folder / "depth_net" / "model.safetensors").unlink()  # not looked at where it is overridden
+    _, networks = hub.load_components(folder, overrides={"depth_net": own, "perceptual": None})
+    assert networks["depth_net"] is own
+    assert "perceptual" not in networks
+    _, networks = hub.load_components(folder, only=("generator", "view_net"))
+    assert sorted(networks) == ["generator", "view_net"]
+    with pytest.raises(ValueError, match="unknown component 'depth'"):
+        hub.load_components(folder, only=("depth",))
+
+
+def test_loading_leaves_the_global_random_state_alone(folder):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    hub.load_components(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Tabled(EDDeconv):
+    """Keeps a tensor that no file holds."""
+
+    def __init__(self, size: int = 4) -> None:
+        Component.__init__(self, {"size": size})
+        self.weight = nn.Parameter(torch.zeros(size))
+        self.register_buffer("table", torch.arange(float(size)), persistent=False)
+
+
+def test_tensors_that_no_file_holds_are_computed(tmp_path, monkeypatch):
+    monkeypatch.setitem(layout.CLASSES, "Tabled", __name__)
+    monkeypatch.setitem(layout.SLOTS, "depth_net", ("EDDeconv", "Tabled"))
+    folder = hub.save_components(
+        tmp_path / "checkpoint", tiny_config(), {"generator": tiny_generator(), "depth_net": Tabled()}
+    )
+    monkeypatch.setattr(layout.importlib, "import_module", lambda name: __import__("sys").modules[name])
+    _, networks = hub.load_components(folder, only=("depth_net",))
+    assert torch.equal(networks["depth_net"].table, torch.arange(4.0))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's memory counters")
+def test_memory_holds_one_copy(tmp_path, monkeypatch):
+    network = EDDeconv(3, 1, 32, nf=96)
+    size = sum(t.numel() * 4 for t in network.state_dict().values())
+    assert size > 30e6
+    folder = hub.save_components(
+        tmp_path / "checkpoint", tiny_config(), {"generator": tiny_generator(), "depth_net": network}
+    )
+    del network
+
+    def anonymous() -> int:
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    seen = []
+    original = nn.Module.load_state_dict
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *a, **k: (seen.append(anonymous()), original(*a, **k))[1])
+    hub.load_components(folder, only=("generator",))
+    before = anonymous()
+    seen.clear()
+    _, networks = hub.load_components(folder, only=("depth_net",))
+    assert seen[0] - before < 1.3 * size  # all tensors are read, and the network itself holds none
+    assert anonymous() - before < 1.3 * size
+    assert networks
+
+
+# -- saving: never half, never over something else ----------------------------------------------------------------
+
+
+def test_failed_save_leaves_the_old_checkpoint(tmp_path, light, monkeypatch):
+    before = bytes_of(light)
+    monkeypatch.setattr("gan2shape_hub.hub.checkpoint.write_weights", lambda *a, **k: (_ for _ in ()).throw(KeyError))
+    with pytest.raises(KeyError):
+        hub.save_components(light, tiny_config(category="other"), {"generator": tiny_generator(1)})
+    assert bytes_of(light) == before
+    assert os.listdir(tmp_path) == ["light"]
+
+
+def test_replaced_as_a_whole_but_for_what_is_not_ours(folder):
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref")
+    (folder / "figures").mkdir()
+    card = (folder / "README.md").read_text() + "\nOur own words.\n"
+    (folder / "README.md").write_text(card)
+    hub.save_components(folder, tiny_config(), {"generator": tiny_generator()}, variant="fp16", dtype=torch.float16)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        ".git", "README.md", "config.json", "figures", "generator", "model_index.json",
+    ]  # fmt: skip
+    assert sorted(p.name for p in (folder / "generator").iterdir()) == ["config.json", "model.fp16.safetensors"]
+    assert (folder / ".git" / "HEAD").read_text() == "ref"
+    assert (folder / "README.md").read_text() == card
+
+
+def test_what_is_not_a_checkpoint_is_never_replaced(tmp_path, light):
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "a.png").write_bytes(b"x")
+    networks = {"generator": tiny_generator()}
+    for target, words in ((other, "no checkpoint"), (other / "a.png", "is a file")):
+        with pytest.raises(CheckpointError, match=words):
+            hub.save_components(target, tiny_config(), networks)
+    (other / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        hub.save_components(other, tiny_config(), networks)
+    with pytest.raises(CheckpointError, match="overwrite"):
+        hub.save_components(light, tiny_config(), networks, overwrite=False)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    hub.save_components(empty, tiny_config(), networks)
+    (light / "model_index.json").write_text('{"_class_name": "GAN2ShapePipeline", dam')  # damaged, but ours
+    hub.save_components(light, tiny_config(), networks)
+    hub.load_components(light)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_place(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(CheckpointError, match="permissions"):
+        hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()})
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("components", "words"),
+    [
+        ({"depth_net": EDDeconv(3, 1, 32, nf=8)}, "no 'generator'"),
+        ({"generator": tiny_generator(), "depth": tiny_generator()}, "unknown component 'depth'"),
+        ({"generator": tiny_generator(), "view_net": EDDeconv(3, 1, 32, nf=8)}, "'view_net' is a EDDeconv"),
+        ({"generator": nn.Linear(2, 2)}, "'generator' is a Linear"),
+    ],
+)
+def test_components_without_a_place(tmp_path, components, words):
+    with pytest.raises(ValueError, match=words):
+        hub.save_components(tmp_path / "x", tiny_config(), components)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("variant", ["", "../x", "a.b", "a-b"])
+def test_variant_is_a_plain_word(tmp_path, variant):
+    with pytest.raises(ValueError, match="variant"):
+        hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()}, variant=variant)
+    assert os.listdir(tmp_path) == []
+
+
+# -- loading: one sentence for everything that can be wrong -------------------------------------------------------
+
+
+def sharded(folder: Path) -> Path:
+    config, networks = hub.load_components(folder)
+    hub.save_components(folder, config, networks, max_shard_size="6KB")
+    return next(folder.glob("generator/model-00001-of-*.safetensors"))
+
+
+def cut(file: Path, keep: int) -> None:
+    file.write_bytes(file.read_bytes()[:keep])
+
+
+def other_size(folder: Path) -> None:
+    edit(folder / "generator" / "config.json", channels=[16, 16, 16, 16])
+
+
+def extra_tensor(folder: Path) -> None:
+    edit(folder / "generator" / "config.json", taps=[])
+
+
+def wrong_header(folder: Path) -> None:
+    header = b'{"a": {"dtype": "F32"}}'
+    (folder / "generator" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def outside(folder: Path) -> None:
+    first = sharded(folder)
+    index = first.with_name("model.safetensors.index.json")
+    weight_map = json.loads(index.read_text())["weight_map"]
+    edit(index, weight_map={name: "../../secret.safetensors" for name in weight_map})
+
+
+WEIGHTS = "generator/model.safetensors"
+DAMAGES = {
+    "no folder": (lambda f: __import__("shutil").rmtree(f), ("is not a folder", "check the path")),
+    "no index": (lambda f: (f / "model_index.json").unlink(), ("model_index.json is missing", "no checkpoint")),
+    "no config": (lambda f: (f / "config.json").unlink(), ("config.json is missing",)),
+    "no component config": (lambda f: (f / "generator/config.json").unlink(), ("generator/config.json is missing",)),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), (f"{WEIGHTS} is missing", "force_download=True")),
+    "no shard": (lambda f: sharded(f).unlink(), ("model-00001-of-", "is missing")),
+    "outside": (outside, ("model.safetensors.index.json", "outside its folder")),
+    "truncated": (lambda f: cut(f / WEIGHTS, -1), (WEIGHTS, "truncated")),
+    "within the header": (lambda f: cut(f / WEIGHTS, 100), (WEIGHTS, "truncated")),
+    "empty": (lambda f: cut(f / WEIGHTS, 0), (WEIGHTS, "not a safetensors file")),
+    "too long": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes() + b"x"), (WEIGHTS, "damaged")),
+    "pickle": (lambda f: torch.save({"a": torch.ones(4)}, f / WEIGHTS), (WEIGHTS, "not a safetensors file")),
+    "wrong header": (wrong_header, (WEIGHTS, "not a safetensors file")),
+    "lfs pointer": (
+        lambda f: (f / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+        (WEIGHTS, "git lfs pull"),
+    ),
+    "other size": (other_size, (WEIGHTS, "tensor 'blocks.2.", "of shape", "another size")),
+    "extra tensor": (extra_tensor, (WEIGHTS, "tensor 'tap_heads.")),
+    "unknown argument": (
+        lambda f: edit(f / "generator/config.json", colour=1),
+        ("generator/config.json", "no argument 'colour'", "upgrade"),
+    ),
+    "bad argument": (lambda f: edit(f / "generator/config.json", channels="x"), ("generator/config.json",)),
+    "unknown class": (
+        lambda f: edit(f / "model_index.json", generator="StyleGAN9"),
+        ("model_index.json", "unknown class 'StyleGAN9'", "upgrade"),
+    ),
+    "wrong place": (
+        lambda f: edit(f / "model_index.json", generator="EDDeconv"),
+        ("model_index.json", "EDDeconv in the place of generator"),
+    ),
+    "unknown component": (
+        lambda f: edit(f / "model_index.json", unet="UNet2DModel"),
+        ("model_index.json", "unknown component 'unet'"),
+    ),
+    "component of another pipeline": (
+        lambda f: edit(f / "generator/config.json", _class_name="UNet2DModel"),
+        ("generator/config.json", "UNet2DModel", "another pipeline"),
+    ),
+    "other pipeline": (
+        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionPipeline"),
+        ("model_index.json", "another pipeline (StableDiffusionPipeline)"),
+    ),
+    "no generator": (
+        lambda f: (f / "model_index.json").write_text('{"_class_name": "GAN2ShapePipeline", "_format_version": 1}'),
+        ("model_index.json", "no generator"),
+    ),
+    "newer index": (lambda f: edit(f / "model_index.json", _format_version=2), ("newer format version 2", "upgrade")),
+    "newer config": (
+        lambda f: edit(f / "config.json", format_version=2, hologram=True),
+        ("config.json", "newer format version 2", "upgrade"),
+    ),
+    "unknown config key": (lambda f: edit(f / "config.json", fov=10), ("config.json", "unknown key 'fov'")),
+    "not JSON": (lambda f: (f / "config.json").write_text("{"), ("config.json is not valid JSON",)),
+    "not an object": (lambda f: (f / "model_index.json").write_text("[]"), ("model_index.json holds a list",)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_sentence_names_the_file_and_the_remedy(light, damage):
+    change, words = DAMAGES[damage]
+    change(light)
+    with pytest.raises(CheckpointError) as caught:
+        hub.load_components(light)
+    message = str(caught.value)
+    assert isinstance(caught.value, OSError)
+    assert "\n" not in message
+    assert message.endswith(".")
+    for word in words:
+        assert word in message
+
+
+def test_every_file_is_checked_before_anything_is_built(folder, monkeypatch):
+    cut(folder / "view_net" / "model.safetensors", -1)  # the last component in the alphabet
+    monkeypatch.setattr(Component, "from_config", lambda *a: pytest.fail("a network was built"))
+    with pytest.raises(CheckpointError, match="view_net"):
+        hub.load_components(folder)
+
+
+def test_missing_variant_names_those_there_are(light):
+    with pytest.raises(CheckpointError, match=r"model\.fp16\.safetensors is missing: pass variant=None"):
+        hub.load_components(light, variant="fp16")
+    hub.save_components(light, tiny_config(), {"generator": tiny_generator()}, variant="fp16", max_shard_size="6KB")
+    with pytest.raises(CheckpointError, match="variant='fp16', which it has"):
+        hub.load_components(light)
+
+
+def test_existing_folder_wins_and_odd_names_are_explained(light, monkeypatch):
+    monkeypatch.chdir(light.parent)
+    assert hub.resolve("light") == Path("light")
+    assert hub.resolve(light) == light
+    for name, words in (
+        (light.parent / "absent", "is not a folder"),
+        (str(light / "config.json"), "is not a folder"),
+        ("./absent", "neither an existing folder nor a Hub id"),
+        ("checkpoints/absent", "neither an existing folder nor in the local cache"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            hub.resolve(name, local_files_only=True)
