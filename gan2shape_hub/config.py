@@ -254,7 +254,7 @@ class CategoryConfig:
     align: str = "none"
     """``face``: photographs are searched for a face, which is cut out as FFHQ's are; ``none``: the central square."""
     center_crop: int = 0
-    """Side of the centre crop before resizing, in pixels of the reference's data; 0: no crop."""
+    """Side of the centre crop before resizing, of images of 256 pixels (the reference's data); 0: no crop."""
     rotation_limit_deg: tuple[float, float] = (45.0, 20.0)
     """Largest |yaw|, |pitch| of turntables and view strips."""
     truncation: float = 0.7
@@ -271,10 +271,16 @@ class CategoryConfig:
         )
         _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
         _check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
+        _check(0 <= self.center_crop <= 256, "center_crop", self.center_crop, "0 (no crop) or up to 256 pixels")
         _choice("align", self.align, ("none", "face"))
         _choice("default_preset", self.default_preset, tuple(self.schedules))
         _check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")
         _check_version(self.format_version)
+
+    @property
+    def crop_fraction(self) -> float:
+        """Part of an image's side that the centre crop keeps."""
+        return self.center_crop / 256 if self.center_crop else 1.0
 
     def schedule(self, preset: str | None = None) -> ScheduleConfig:
         """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""

@@ -290,7 +290,8 @@ class GAN2ShapePipeline:
             fit_prior(nets, targets, run)  # depth: the ellipsoid
         for index, this_round in enumerate(schedule.rounds):
             run = dataclasses.replace(run, round=index)
-            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror)  # albedo (K, 3, S, S)
+            # albedo (K, 3, S, S)
+            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
             if this_round.explore:
                 train_projection(nets, targets, this_round.explore, run)
             if this_round.refine:
@@ -379,11 +380,11 @@ class GAN2ShapePipeline:
                 latent = latent.to(self.device, self._dtype)
                 with torch.no_grad():
                     full = self.generator(latent).float().clamp(-1, 1)
-                    original = self.generator.image_at(latent, size).float().clamp(-1, 1)
-                prepared = prepare_square(to_pil(full[0]), size)
+                    original = run.gan_image(latent, size).float().clamp(-1, 1)
+                prepared = self._prepare(to_pil(full[0]))
                 quality.append(None)
             else:
-                prepared = prepare_square(cut.square, size)
+                prepared = self._prepare(cut.square)
                 found = invert(prepared.image.to(self.device), run.schedule.invert_iterations, run)
                 latent, original = found.latent, found.image
                 quality.append(round(found.psnr_db, 2))
@@ -402,6 +403,10 @@ class GAN2ShapePipeline:
             masks=torch.cat(masks) if self.config.use_mask else None,
         )
         return sources, targets, quality
+
+    def _prepare(self, square: Image.Image) -> Prepared:
+        crop = round(min(square.size) * self.config.crop_fraction) if self.config.center_crop else 0
+        return prepare_square(square, self.config.image_size, center_crop=crop)
 
     def _mask(self, mask: Tensor | None, prepared: Prepared) -> Tensor:
         size = self.config.image_size

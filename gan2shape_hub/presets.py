@@ -200,9 +200,9 @@ def shipped_face_config() -> CategoryConfig:
 
 def shipped_face_pretraining(rounds: int = 5) -> ScheduleConfig:
     """The joint pretraining that made the shipped shape nets: iterations a round, all with mirrored rendering."""
-    steps = ((120, 280, 1200), (60, 200, 1500), (0, 150, 1500), (0, 150, 1500), (0, 150, 2000))
+    steps = ((120, 130, 1000), (0, 60, 1000), (0, 150, 1500), (0, 150, 1500), (0, 150, 2000))
     return ScheduleConfig(
-        rounds=tuple(RoundConfig(*step, mirror=True) for step in steps[:rounds]),
+        rounds=tuple(RoundConfig(*step, mirror=True, mirror_decompose=True) for step in steps[:rounds]),
         prior_iterations=220,
         batch_size=8,
         collected_batches=4,

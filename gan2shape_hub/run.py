@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -64,6 +65,19 @@ class Run:
         return torch.optim.Adam(
             parameters, lr=learning_rate, betas=self.schedule.betas, weight_decay=self.schedule.weight_decay
         )
+
+    def gan_image(self, latent: Tensor, size: int, generator: nn.Module | None = None) -> Tensor:
+        """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about
+        -1..1, centre-cropped where the category is."""
+        generator = generator or self.generator
+        fraction = self.config.crop_fraction
+        if fraction == 1:
+            return generator.image_at(latent, size)
+        image = generator(latent)
+        side = round(image.shape[-1] * fraction)
+        first = (image.shape[-1] - side) // 2
+        image = image[..., first : first + side, first : first + side]
+        return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
     def image_features(self, images: Tensor) -> list[Tensor]:
         """Perceptual feature maps of images (B, 3, S, S); an empty list without a perceptual network."""

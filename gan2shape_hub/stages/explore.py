@@ -56,7 +56,7 @@ def train_projection(nets: ShapeNets, targets: Targets, iterations: int, run: Ru
         with run.accelerator.autocast():
             latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
         size = config.projection.training_size or config.image_size
-        projected = run.generator.image_at(latent.float(), size)
+        projected = run.gan_image(latent.float(), size)
         pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
         loss = masked_l1(projected, pseudo, mask)
         wanted = run.projection_features(pseudo)
@@ -83,7 +83,7 @@ def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: 
             pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
             with run.accelerator.autocast():
                 latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
-            projected = run.generator.image_at(latent.float(), run.config.image_size).clamp(-1, 1)
+            projected = run.gan_image(latent.float(), run.config.image_size).clamp(-1, 1)
             parts.append((projected, mask, view, light))
             run.tick("collect", k, len(targets), penalty, scene_preview(nets, targets, run.config, k))
         for whole, part in zip((images, masks, views, lights), zip(*parts, strict=True), strict=True):

@@ -84,7 +84,7 @@ def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
         for iteration in range(start, stop):
             optimizer.param_groups[0]["lr"] = rate * pace(iteration - start, stop - start)
             current = latent()
-            found = generator.image_at(current.to(dtype), side).float()
+            found = run.gan_image(current.to(dtype), side, generator).float()
             similarity = psnr_db(found, wanted_image)
             if side == size and similarity > closest:
                 best, closest = current.detach(), similarity
@@ -102,7 +102,7 @@ def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
                 break
     with torch.no_grad():
         for candidate in (latent(), best):  # after the last step, and the best one before it
-            found = generator.image_at(candidate.to(dtype), size).float().clamp(-1, 1)
+            found = run.gan_image(candidate.to(dtype), size, generator).float().clamp(-1, 1)
             if psnr_db(found, target) >= closest:
                 break
     return Inversion(latent=candidate.detach(), image=found, psnr_db=psnr_db(found, target), iterations=done)
@@ -137,7 +137,7 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
         k = chosen[iteration % len(chosen)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * pace(iteration, iterations)
-        found = generator.image_at(targets.latents[k : k + 1], size)
+        found = run.gan_image(targets.latents[k : k + 1], size, generator)
         loss = (found - targets.images[k : k + 1]).abs().mean()
         if wanted[k]:
             loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted[k])
@@ -147,7 +147,7 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
         run.tick("tune", iteration, iterations, loss.detach(), _no_preview)
     generator.requires_grad_(False).eval()
     with torch.no_grad():
-        originals = torch.cat([generator.image_at(w[None], size).clamp(-1, 1) for w in targets.latents])
+        originals = torch.cat([run.gan_image(w[None], size, generator).clamp(-1, 1) for w in targets.latents])
     quality = [
         round(psnr_db(originals[k], targets.images[k]), 2) if photograph else None
         for k, photograph in enumerate(photographs)

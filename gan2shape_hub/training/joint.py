@@ -167,7 +167,7 @@ def train_jointly(
         elif phase == "prior":
             fit_prior(nets, targets, run)
         elif phase == "albedo":
-            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror)
+            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
         elif phase == "view":
             if round_index == 0:
                 warm_up_view_light(nets, targets, training.warm_up_iterations, run, log)
