@@ -18,11 +18,11 @@ class LatentProjection:
     def __init__(self, generator: nn.Module, config: ProjectionConfig) -> None:
         self.generator = generator
         self.config = config
+        _check_space(generator, config)
         if config.space == "mapping_tail":
             with torch.no_grad():
                 # The anchor is z = 0: w_mean is the tail's output there, so a zero encoding is a zero offset.
-                zero = torch.zeros(1, generator.latent_dim, device=generator.latent_mean.device)
-                zero = zero.to(generator.latent_mean.dtype)
+                zero = torch.zeros_like(generator.latent_mean)[None]
                 self._h_mean = generator.mapping(zero, stop=config.first_layer)
                 self._w_mean = generator.mapping(self._h_mean, start=config.first_layer)
 
@@ -33,14 +33,16 @@ class LatentProjection:
 
     def offset(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
         """Encoding (B, encoding_size) -> offset of w (B, latent_dim), and what the regulariser squares."""
-        if self.config.space == "pca":
-            bound = self.config.clamp
-            normalised = bound * torch.tanh(encoding / bound)
-            basis, std = self.generator.component_basis, self.generator.component_std
-            return (normalised * std) @ basis, normalised
-        h = encoding + self._h_mean
-        offset = self.generator.mapping(h, start=self.config.first_layer) - self._w_mean
-        return offset, offset
+        # Never in autocast's half precision: the anchor is subtracted, which would leave mostly rounding.
+        with torch.autocast(encoding.device.type, enabled=False):
+            if self.config.space == "pca":
+                bound = self.config.clamp
+                normalised = bound * torch.tanh(encoding.float() / bound)
+                basis, std = self.generator.component_basis.float(), self.generator.component_std.float()
+                return (normalised * std) @ basis, normalised
+            h = encoding.to(self._h_mean.dtype) + self._h_mean
+            offset = (self.generator.mapping(h, start=self.config.first_layer) - self._w_mean).float()
+            return offset, offset
 
     def project(self, encoder: nn.Module, pseudo: Tensor, latent: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
         """Latent of a pseudo image.
@@ -59,3 +61,18 @@ class LatentProjection:
         offset, penalised = self.offset(encoding)
         shifted = latent + (offset if latent.ndim == 2 else offset[:, None])
         return shifted, penalised.square().mean()
+
+
+def _check_space(generator: nn.Module, config: ProjectionConfig) -> None:
+    """ValueError where ``config`` asks for what ``generator`` does not have."""
+    name = type(generator).__name__
+    if config.space == "mapping_tail":
+        layers = len(generator.mapping.layers)
+        if config.first_layer > layers:
+            raise ValueError(f"projection.first_layer is {config.first_layer}, must be 0 to {layers} with this {name}.")
+        return
+    basis = getattr(generator, "component_basis", None)
+    if basis is None:
+        raise ValueError(f"projection.space is 'pca', but a {name} has no principal components: use mapping_tail.")
+    if len(basis) != config.components:
+        raise ValueError(f"projection.components is {config.components}, but this {name} has {len(basis)} of them.")
