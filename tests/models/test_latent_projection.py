@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from conftest import tiny_generator
 from torch import nn
 
 from gan2shape_hub.config import ProjectionConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
-from conftest import tiny_generator
 
 TAIL = [ProjectionConfig(space="mapping_tail", first_layer=k, relative=False) for k in (5, 0, 8)]
 PCA = ProjectionConfig(space="pca", components=8, clamp=1.5, relative=False)
