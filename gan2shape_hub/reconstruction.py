@@ -29,6 +29,7 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
+from gan2shape_hub.rendering.scene import photograph_texture
 from gan2shape_hub.results.assets import Assets
 from gan2shape_hub.results.edit import make_light, preset_light, relight, rotate_poses
 from gan2shape_hub.results.export import export_assets
@@ -259,7 +260,13 @@ class Reconstruction:
     @torch.no_grad()
     def project(self, pose: Pose, light: Light) -> Tensor:
         """Latent (1, D) or (1, L, D) of the scene under ``pose`` and ``light`` (batches of one)."""
-        pseudo = self._rendered(pose, light).clamp(-1, 1)
+        if self.config.projection.texture == "image":
+            texture, _ = photograph_texture(
+                self.image[None], self.scene.depth, self.pose, self.light, light, self.config.camera
+            )
+            pseudo = render_view(self.scene.depth, texture, pose, self.config.camera).image.clamp(-1, 1)
+        else:
+            pseudo = self._rendered(pose, light).clamp(-1, 1)
         latent, _ = self.editor.projection.project(self.editor.encoder, pseudo, self.latent, self.original)
         return latent
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
-from gan2shape_hub.rendering.camera import Pose
-from gan2shape_hub.rendering.renderer import RenderedView, render_view
+from gan2shape_hub.rendering.camera import Pose, project, unproject
+from gan2shape_hub.rendering.renderer import RenderedView, render_view, visible_from
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
 
 
@@ -34,6 +35,31 @@ def render_scene(
         depth, albedo, normals = depth[owner], albedo[owner], normals[owner]
     texture, diffuse = shade(albedo, normals, Light.from_output(light))
     return render_view(depth, texture, Pose.from_view(view, camera), camera), diffuse
+
+
+def photograph_texture(
+    images: Tensor, depth: Tensor, pose: Pose, old: Light, new: Light, camera: CameraConfig
+) -> tuple[Tensor, Tensor]:
+    """Photographs' own pixels in the canonical frame under new lights, and which of them the photographs show.
+
+    While the albedo is still anybody's face, its renders pull every projection toward that face; the photograph's
+    pixels times new over old shading keep the person, and cost no more.
+
+    Args:
+        images: (N, 3, S, S) in -1..1; depth: (N, S, S) canonical; pose: canonical frame to the photographs' views.
+        old, new: the photographs' lights and the wanted ones.
+
+    Returns:
+        texture (N, 3, S, S) in about -1..1 and visibility (N, 1, S, S) of 0 and 1.
+    """
+    size = depth.shape[-1]
+    grid = project(pose.apply(unproject(depth, camera), camera), camera, (size, size)) * (2 / (size - 1)) - 1
+    texture = F.grid_sample(images, grid, padding_mode="border", align_corners=True)
+    normals = normals_from_depth(depth, camera)
+    white = torch.ones_like(texture)
+    wanted, present = shade(white, normals, new)[0] + 1, shade(white, normals, old)[0] + 1
+    ratio = (wanted / present.clamp_min(0.1)).clamp(0.5, 1.6)
+    return (texture / 2 + 0.5) * ratio * 2 - 1, visible_from(depth, pose, camera)
 
 
 def smoothness(maps: Tensor) -> Tensor:

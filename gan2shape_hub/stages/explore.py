@@ -9,17 +9,8 @@ from torch import Tensor
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Scene, Targets
-from gan2shape_hub.rendering import (
-    Light,
-    Pose,
-    normals_from_depth,
-    project,
-    render_view,
-    shade,
-    unproject,
-    visible_from,
-)
-from gan2shape_hub.rendering.scene import perturbed_light
+from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view, shade
+from gan2shape_hub.rendering.scene import perturbed_light, photograph_texture
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 
@@ -109,7 +100,14 @@ def render_pseudo(scene: Scene, pick: Tensor, chosen: Targets, run: Run) -> tupl
     light = sample_lights(scene.light[pick], run)
     depth = scene.depth[pick]
     if run.config.projection.texture == "image":
-        texture, seen = _photograph_texture(scene, pick, chosen.images, light, run)
+        texture, seen = photograph_texture(
+            chosen.images,
+            depth,
+            Pose.from_view(scene.view[pick], run.config.camera),
+            Light.from_output(scene.light[pick]),
+            Light.from_output(light),
+            run.config.camera,
+        )
     else:
         texture, _ = shade(scene.albedo[pick], normals_from_depth(depth, run.config.camera), Light.from_output(light))
         seen = torch.ones_like(texture[:, :1])
@@ -119,25 +117,6 @@ def render_pseudo(scene: Scene, pick: Tensor, chosen: Targets, run: Run) -> tupl
         depth, torch.cat([texture, seen], dim=1), Pose.from_view(view, run.config.camera), run.config.camera
     )
     return rendered.image[:, :3].clamp(-1, 1), rendered.mask * rendered.image[:, 3:].clamp(0, 1), view, light
-
-
-def _photograph_texture(scene: Scene, pick: Tensor, images: Tensor, light: Tensor, run: Run) -> tuple[Tensor, Tensor]:
-    """The inputs' own pixels in the canonical frame under new lights, and which of them the inputs show.
-
-    While the albedo is still anybody's face, its renders pull every projection toward that face; the photograph's
-    pixels times new over old shading keep the person, and cost no more.
-    """
-    camera, depth = run.config.camera, scene.depth[pick]
-    pose = Pose.from_view(scene.view[pick], camera)
-    size = depth.shape[-1]
-    grid = project(pose.apply(unproject(depth, camera), camera), camera, (size, size)) * (2 / (size - 1)) - 1
-    texture = F.grid_sample(images, grid, padding_mode="border", align_corners=True)
-    normals = normals_from_depth(depth, camera)
-    white = torch.ones_like(texture)
-    new, _ = shade(white, normals, Light.from_output(light))
-    old, _ = shade(white, normals, Light.from_output(scene.light[pick]))
-    ratio = ((new + 1) / (old + 1).clamp_min(0.1)).clamp(0.5, 1.6)
-    return (texture / 2 + 0.5) * ratio * 2 - 1, visible_from(depth, pose, camera)
 
 
 def _covariance_root(covariance: tuple[tuple[float, ...], ...]) -> Tensor:
