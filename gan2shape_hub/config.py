@@ -151,6 +151,14 @@ class ProjectionConfig:
     clamp: float = 2.5
     """``pca``: bound of an offset, in standard deviations of the component."""
     offset_weight: float = 0.01
+    view_directions: tuple[tuple[float, ...], ...] = ()
+    """Two unit directions (pitch, yaw) in normalised principal components of W along which the object turns, found
+    without labels (``training/directions.py``). With them a projection starts from the latent walked to the wanted
+    view, and the encoder adds what the walk does not explain; empty: it starts from the input's latent."""
+    view_units: tuple[float, ...] = ()
+    """View units (of ``camera.view_angle_deg``) of a step of length 1 along each of them."""
+    view_step_limit: float = 2.5
+    """Longest step along a direction: beyond it images fall apart."""
     texture: str = "albedo"
     """What pseudo images are rendered with: the shaded ``albedo`` (the paper), or the input ``image``'s own pixels
     times new over old shading, which keeps the person while the albedo is still coarse."""
@@ -160,6 +168,12 @@ class ProjectionConfig:
 
     def __post_init__(self) -> None:
         _choice("projection.space", self.space, ("mapping_tail", "pca"))
+        _check(
+            len(self.view_directions) in (0, 2) and len(self.view_units) == len(self.view_directions),
+            "projection.view_directions",
+            f"{len(self.view_directions)} directions and {len(self.view_units)} units",
+            "two of each (pitch, yaw), or none",
+        )
         _choice("projection.texture", self.texture, ("albedo", "image"))
         _check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
         _check(self.components >= 1, "projection.components", self.components, "1 or more")

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import (
     Light,
@@ -29,7 +29,7 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
-from gan2shape_hub.rendering.scene import photograph_texture
+from gan2shape_hub.rendering.scene import photograph_texture, turn_between
 from gan2shape_hub.results.assets import Assets
 from gan2shape_hub.results.edit import make_light, preset_light, relight, rotate_poses
 from gan2shape_hub.results.export import export_assets
@@ -267,7 +267,12 @@ class Reconstruction:
             pseudo = render_view(self.scene.depth, texture, pose, self.config.camera).image.clamp(-1, 1)
         else:
             pseudo = self._rendered(pose, light).clamp(-1, 1)
-        latent, _ = self.editor.projection.project(self.editor.encoder, pseudo, self.latent, self.original)
+        projection, start, image = self.editor.projection, self.latent, self.original
+        if projection.walks:
+            start = projection.walk(start, turn_between(self.pose, pose, self.config.camera))
+            size, crop = self.config.image_size, self.config.crop_fraction
+            image = gan_image(self.editor.generator, start, size, crop).clamp(-1, 1)
+        latent, _ = projection.project(self.editor.encoder, pseudo, start, image)
         return latent
 
     @torch.no_grad()

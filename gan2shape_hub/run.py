@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
-from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.records import Progress
 
 STEP_COST = {"invert": 0.5, "tune": 1.5, "prior": 0.4, "decompose": 0.5, "explore": 1.2, "collect": 0.5, "refine": 1.0}
@@ -69,15 +68,7 @@ class Run:
     def gan_image(self, latent: Tensor, size: int, generator: nn.Module | None = None) -> Tensor:
         """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about
         -1..1, centre-cropped where the category is."""
-        generator = generator or self.generator
-        fraction = self.config.crop_fraction
-        if fraction == 1:
-            return generator.image_at(latent, size)
-        image = generator(latent)
-        side = round(image.shape[-1] * fraction)
-        first = (image.shape[-1] - side) // 2
-        image = image[..., first : first + side, first : first + side]
-        return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return gan_image(generator or self.generator, latent, size, self.config.crop_fraction)
 
     def image_features(self, images: Tensor) -> list[Tensor]:
         """Perceptual feature maps of images (B, 3, S, S); an empty list without a perceptual network."""

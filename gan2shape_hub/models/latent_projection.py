@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan2shape_hub.config import ProjectionConfig
@@ -44,6 +45,22 @@ class LatentProjection:
             offset = (self.generator.mapping(h, start=self.config.first_layer) - self._w_mean).float()
             return offset, offset
 
+    @property
+    def walks(self) -> bool:
+        """Whether the configuration knows directions along which the object turns."""
+        return len(self.config.view_directions) == 2
+
+    def walk(self, latent: Tensor, turn: Tensor) -> Tensor:
+        """Latents (B, D) or (B, L, D) whose images are turned by ``turn`` (B, 2), pitch and yaw in view units, as far
+        as ``view_step_limit`` allows; unchanged where the configuration knows no directions."""
+        if not self.walks:
+            return latent
+        directions = latent.new_tensor(self.config.view_directions)
+        limit = self.config.view_step_limit
+        steps = (turn.to(latent) / latent.new_tensor(self.config.view_units)).clamp(-limit, limit)
+        moved = along(self.generator, steps, directions)
+        return latent + (moved if latent.ndim == 2 else moved[:, None])
+
     def project(self, encoder: nn.Module, pseudo: Tensor, latent: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
         """Latent of a pseudo image.
 
@@ -61,6 +78,23 @@ class LatentProjection:
         offset, penalised = self.offset(encoding)
         shifted = latent + (offset if latent.ndim == 2 else offset[:, None])
         return shifted, penalised.square().mean()
+
+
+def gan_image(generator: nn.Module, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:
+    """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about -1..1,
+    its central ``crop_fraction``."""
+    if crop_fraction == 1:
+        return generator.image_at(latent, size)
+    image = generator(latent)
+    side = round(image.shape[-1] * crop_fraction)
+    first = (image.shape[-1] - side) // 2
+    image = image[..., first : first + side, first : first + side]
+    return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def along(generator: nn.Module, steps: Tensor, directions: Tensor) -> Tensor:
+    """Offset of w (B, D) of ``steps`` (B, n) along ``directions`` (n, components), unit in normalised components."""
+    return (steps @ directions * generator.component_std.to(steps)) @ generator.component_basis.to(steps)
 
 
 def _check_space(generator: nn.Module, config: ProjectionConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,6 +62,14 @@ def photograph_texture(
     wanted, present = shade(white, normals, new)[0] + 1, shade(white, normals, old)[0] + 1
     ratio = (wanted / present.clamp_min(0.1)).clamp(0.5, 1.6)
     return (texture / 2 + 0.5) * ratio * 2 - 1, visible_from(depth, pose, camera)
+
+
+def turn_between(start: Pose, end: Pose, camera: CameraConfig) -> Tensor:
+    """Pitch and yaw (B, 2), in view units, of the rotation from ``start`` to ``end``."""
+    rotation = end.rotation @ start.rotation.transpose(1, 2)
+    pitch = torch.atan2(rotation[:, 2, 1], rotation[:, 2, 2])
+    yaw = torch.asin((-rotation[:, 2, 0]).clamp(-1, 1))
+    return torch.stack([pitch, yaw], dim=1) / math.radians(camera.view_angle_deg)
 
 
 def smoothness(maps: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Scene, Targets
 from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view, shade
-from gan2shape_hub.rendering.scene import perturbed_light, photograph_texture
+from gan2shape_hub.rendering.scene import perturbed_light, photograph_texture, turn_between
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 
@@ -43,9 +43,10 @@ def train_projection(nets: ShapeNets, targets: Targets, iterations: int, run: Ru
     for iteration in range(iterations):
         pick = _pick(targets, run.schedule.batch_size, run)
         chosen = targets.select(pick)
-        pseudo, mask, _, _ = render_pseudo(scene, pick, chosen, run)
+        pseudo, mask, view, _ = render_pseudo(scene, pick, chosen, run)
+        start, image = _walked(chosen, scene.view[pick], view, run)
         with run.accelerator.autocast():
-            latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
+            latent, penalty = run.projection.project(nets.encoder, pseudo, start, image)
         size = config.projection.training_size or config.image_size
         projected = run.gan_image(latent.float(), size)
         pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
@@ -72,14 +73,26 @@ def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: 
             pick = torch.full((count,), k, device=run.device)
             chosen = targets.select(pick)
             pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
+            start, image = _walked(chosen, scene.view[pick], view, run)
             with run.accelerator.autocast():
-                latent, penalty = run.projection.project(nets.encoder, pseudo, chosen.latents, chosen.originals)
+                latent, penalty = run.projection.project(nets.encoder, pseudo, start, image)
             projected = run.gan_image(latent.float(), run.config.image_size).clamp(-1, 1)
             parts.append((projected, mask, view, light))
             run.tick("collect", k, len(targets), penalty, scene_preview(nets, targets, run.config, k))
         for whole, part in zip((images, masks, views, lights), zip(*parts, strict=True), strict=True):
             whole.append(torch.cat(part))
     return PseudoViews(*(torch.stack(x) for x in (images, masks, views, lights)))
+
+
+@torch.no_grad()
+def _walked(chosen: Targets, own: Tensor, wanted: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+    """Where the projection starts: latents and images (N, 3, S, S) walked from views ``own`` (N, 6) to ``wanted``."""
+    if not run.projection.walks:
+        return chosen.latents, chosen.originals
+    camera = run.config.camera
+    turn = turn_between(Pose.from_view(own, camera), Pose.from_view(wanted, camera), camera)
+    latents = run.projection.walk(chosen.latents, turn)
+    return latents, run.gan_image(latents, run.config.image_size).clamp(-1, 1)
 
 
 def _pick(targets: Targets, batch: int, run: Run) -> Tensor:
