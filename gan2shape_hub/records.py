@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -108,6 +109,11 @@ class PseudoViews:
     masks: Tensor
     views: Tensor
     lights: Tensor
+
+    def joined(self, other: PseudoViews) -> PseudoViews:
+        """The views of both, of the same K images."""
+        names = ("images", "masks", "views", "lights")
+        return PseudoViews(*(torch.cat([getattr(self, n), getattr(other, n)], dim=1) for n in names))
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
-    train_jointly(
+    config = train_jointly(
         config,
         generator,
         perceptual.to(accelerator.device) if perceptual is not None else None,

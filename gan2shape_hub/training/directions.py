@@ -9,6 +9,7 @@ image.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.latent_projection import along
 from gan2shape_hub.models.perceptual import masked_l1
 from gan2shape_hub.models.shape import ShapeNets
@@ -34,6 +36,16 @@ class ViewDirections:
 
     directions: Tensor
     units: Tensor
+
+
+def with_directions(config: CategoryConfig, found: ViewDirections) -> CategoryConfig:
+    """``config`` whose projections start from latents walked along ``found``."""
+    projection = dataclasses.replace(
+        config.projection,
+        view_directions=tuple(tuple(round(float(x), 5) for x in row) for row in found.directions),
+        view_units=tuple(round(float(x), 5) for x in found.units),
+    )
+    return dataclasses.replace(config, projection=projection)
 
 
 def normalised_components(latents: Tensor, run: Run) -> Tensor:

@@ -7,6 +7,8 @@ they make it converge in an hour instead of days:
 * the encoder starts as a regressor of the principal components of generated images (their latents are known);
 * the view and light nets start by reading off the view and light of renders of the current shape (known, since we
   rendered them);
+* directions of W along which heads turn are read off those nets (``directions.py``), and views turned along them join
+  the projected ones;
 * an iteration takes several identities at once.
 """
 
@@ -31,6 +33,13 @@ from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, render_pseudo, train_projection
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
+from gan2shape_hub.training.directions import (
+    ViewDirections,
+    collect_turned_views,
+    find_view_directions,
+    warm_up_view,
+    with_directions,
+)
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,14 @@ class JointTraining:
     """What pretraining does; iterations of the steps are those of ``schedule``'s rounds."""
 
     schedule: ScheduleConfig
-    identities: int = 400
+    identities: int = 420
     """New identities in every round."""
     truncation: tuple[float, float] = (0.6, 0.9)
-    encoder_images: int = 3500
+    encoder_images: int = 2500
     encoder_iterations: int = 600
-    warm_up_iterations: int = 250
+    warm_up_iterations: int = 160
+    turned_views: int = 4
+    """Views of every identity turned along directions of W; 0: projected views only (the paper)."""
     seed: int = 0
 
 
@@ -125,26 +136,37 @@ def train_jointly(
     *,
     folder: Path,
     log: Callable[[str], None],
-    after_round: Callable[[int, ShapeNets], None] | None = None,
+    after_phase: Callable[[str, int, ShapeNets], None] | None = None,
     accelerator: Accelerator | None = None,
-) -> None:
-    """Train ``nets`` in place. Finished phases are saved in ``folder`` and skipped when it is run again."""
+) -> CategoryConfig:
+    """Train ``nets`` in place; returns ``config`` with the directions of W along which the object turns.
+
+    Finished phases are saved in ``folder`` and skipped when it is run again.
+    """
     accelerator = accelerator or Accelerator()
-    phases = [("encoder", 0), ("prior", 0)]
-    phases += [
-        (name, r) for r in range(len(training.schedule.rounds)) for name in ("albedo", "view", "project", "refine")
+    rounds = training.schedule.rounds
+    phases = [
+        ("encoder", 0),
+        ("prior", 0),
+        ("albedo", 0),
+        ("view", 0),
+        ("project", 0),
+        ("directions", 0),
+        ("refine", 0),
     ]
-    done = _resume(folder, nets)
+    phases += [(name, r) for r in range(1, len(rounds)) for name in ("albedo", "project", "refine")]
+    done, directions = _resume(folder, nets)
     targets, made = None, None
     for number, (phase, round_index) in enumerate(phases):
         if number < done:
             continue
-        rng = torch.Generator().manual_seed(training.seed * 1000 + number)
+        if directions is not None:
+            config = with_directions(config, directions)
         run = Run(
             config=config,
             schedule=training.schedule,
             accelerator=accelerator,
-            rng=rng,
+            rng=torch.Generator().manual_seed(training.seed * 1000 + number),
             generator=generator,
             projection=LatentProjection(generator, config.projection),
             perceptual=perceptual,
@@ -153,15 +175,14 @@ def train_jointly(
             device=accelerator.device,
         )
         log(f"phase {number + 1}/{len(phases)}: {phase} of round {round_index + 1}")
-        count = training.encoder_images if phase == "encoder" else training.identities
-        # The identities of a round are the same in all its phases, and new in the next one.
-        identity_rng = torch.Generator().manual_seed(
-            training.seed * 1000 + 500 + round_index + 100 * (phase == "encoder")
-        )
+        # The identities of a round are the same in all its phases, and new in the next one; the encoder and the
+        # directions need more of them.
+        count = training.encoder_images if phase in ("encoder", "directions") else training.identities
         if made != (count, round_index):
+            identity_rng = torch.Generator().manual_seed(training.seed * 1000 + 500 + round_index)
             targets = make_targets(generator, count, training, config.image_size, identity_rng)
             made = (count, round_index)
-        this_round = training.schedule.rounds[round_index]
+        this_round = rounds[round_index]
         if phase == "encoder":
             train_component_encoder(nets.encoder, targets, training.encoder_iterations, run, log)
         elif phase == "prior":
@@ -169,17 +190,39 @@ def train_jointly(
         elif phase == "albedo":
             decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
         elif phase == "view":
-            if round_index == 0:
-                warm_up_view_light(nets, targets, training.warm_up_iterations, run, log)
+            warm_up_view_light(nets, targets, training.warm_up_iterations, run, log)
         elif phase == "project":
             train_projection(nets, targets, this_round.explore, run)
+        elif phase == "directions":
+            if training.turned_views:
+                directions = find_view_directions(nets, targets, run, log)
         else:
-            pseudo = collect_views(nets, targets, training.schedule.collected_batches, run)
-            torch.save({"images": pseudo.images[:8], "targets": targets.images[:8]}, folder / "views.pt")
-            refine(nets, targets, pseudo, this_round, run)
-        _save(folder, nets, number + 1)
-        if after_round is not None:
-            after_round(number, nets)
+            _refine_round(nets, targets, directions, round_index, training, run, log)
+        _save(folder, nets, number + 1, directions)
+        if after_phase is not None:
+            after_phase(phase, round_index, nets)
+    return config if directions is None else with_directions(config, directions)
+
+
+def _refine_round(
+    nets: ShapeNets,
+    targets: Targets,
+    directions: ViewDirections | None,
+    round_index: int,
+    training: JointTraining,
+    run: Run,
+    log: Callable[[str], None],
+) -> None:
+    """Step 3 on views turned along the directions (and, from the second round on, on projected ones too)."""
+    views = None
+    if directions is not None:
+        views = collect_turned_views(targets, directions, training.turned_views, run)
+        if round_index == 0:
+            warm_up_view(nets, targets, views, directions, training.warm_up_iterations, run, log)
+    if directions is None or round_index > 0:
+        projected = collect_views(nets, targets, training.schedule.collected_batches, run)
+        views = projected if views is None else views.joined(projected)
+    refine(nets, targets, views, training.schedule.rounds[round_index], run)
 
 
 def _jitter(images: Tensor, run: Run) -> Tensor:
@@ -203,17 +246,20 @@ def _logger(log: Callable[[str], None]) -> Callable[[Progress], None]:
     return callback
 
 
-def _resume(folder: Path, nets: ShapeNets) -> int:
+def _resume(folder: Path, nets: ShapeNets) -> tuple[int, ViewDirections | None]:
     path = folder / "nets.pt"
     if not path.exists():
-        return 0
+        return 0, None
     state = torch.load(path, weights_only=True)
     for name, module in nets.modules():
         module.load_state_dict(state[name])
-    return int(state["phases"])
+    found = state.get("directions")
+    return int(state["phases"]), None if found is None else ViewDirections(found["directions"], found["units"])
 
 
-def _save(folder: Path, nets: ShapeNets, phases: int) -> None:
+def _save(folder: Path, nets: ShapeNets, phases: int, directions: ViewDirections | None) -> None:
+    found = None if directions is None else {"directions": directions.directions, "units": directions.units}
     temporary = folder / "nets.tmp"
-    torch.save({"phases": phases, **{name: module.state_dict() for name, module in nets.modules()}}, temporary)
+    state = {name: module.state_dict() for name, module in nets.modules()}
+    torch.save({"phases": phases, "directions": found, **state}, temporary)
     temporary.replace(folder / "nets.pt")
