@@ -27,6 +27,8 @@ from gan2shape_hub.run import Run
 
 PITCH, YAW = 0, 1
 """Coordinates of a view."""
+SMALLEST_STEP = 0.02
+"""View units (1.2 degrees of 60): a direction that turns the object less than this a step does not turn it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def normalised_components(latents: Tensor, run: Run) -> Tensor:
 @torch.no_grad()
 def find_view_directions(
     nets: ShapeNets, targets: Targets, run: Run, log: Callable[[str], None], ridge: float = 20.0
-) -> ViewDirections:
+) -> ViewDirections | None:
     """Regress the view net's pitch and yaw of ``targets`` (1,000 or more) on their latents, and measure the step."""
     coordinates = normalised_components(targets.latents, run)
     views = torch.cat([nets.predict_view(chunk, run.config) for chunk in targets.images.split(32)])
@@ -70,6 +72,9 @@ def find_view_directions(
     found = ViewDirections(torch.stack(directions), torch.ones(2, device=run.device))
     units = [measure_step(nets, targets, found, axis, run) for axis in (PITCH, YAW)]
     log(f"a step along pitch, yaw is {units[0] * 60:.1f}, {units[1] * 60:.1f} degrees")
+    if min(abs(unit) for unit in units) < SMALLEST_STEP:
+        log("no direction of W turns the object: projected views only")
+        return None
     return ViewDirections(found.directions, torch.tensor(units, device=run.device))
 
 
