@@ -215,7 +215,7 @@ def cut_square(photograph: Image.Image, matrix: np.ndarray, side: int) -> Image.
         offset = offset - np.array(pad[:2]) * scale
     fine = side * 2
     affine = np.concatenate((matrix[:, :2] / fine, (matrix[:, 2:] - offset[:, None])), 1) / scale[:, None]
-    warped = region.transform((fine, fine), Image.Transform.AFFINE, tuple(affine.ravel()), Image.Resampling.BILINEAR)
+    warped = region.transform((fine, fine), Image.Transform.AFFINE, tuple(affine.ravel()), Image.Resampling.BICUBIC)
     return warped.reduce(2)
 
 

@@ -31,7 +31,7 @@ edits still work."""
 PERCEPTUAL_WEIGHT = 0.3
 GOOD_ENOUGH_DB = 40.0
 """The search stops here: closer cannot be seen, and no later step can tell."""
-TUNE_LEARNING_RATE = 1e-3
+TUNE_LEARNING_RATE = 3e-3
 """Adam's step relative to each weight tensor's root mean square."""
 
 
