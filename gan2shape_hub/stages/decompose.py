@@ -31,7 +31,8 @@ def decompose(nets: ShapeNets, targets: Targets, iterations: int, run: Run, *, m
         if mirror and run.coin():
             depth, albedo = depth.flip(-1), albedo.flip(-1)
         view, diffuse = render_scene(depth, albedo, scene.view, scene.light, config.camera)
-        mask = view.mask if chosen.masks is None or not config.use_mask else view.mask * chosen.masks
+        # The background too is explained, as in the reference; the object's mask is for the pseudo views.
+        mask = view.mask
         loss = masked_l1(view.image, chosen.images, mask)
         if run.perceptual is not None:
             wanted = [torch.cat(maps) for maps in zip(*(features[int(i)] for i in pick), strict=True)]

@@ -14,12 +14,12 @@ from gan2shape_hub.run import Run
 
 
 def ellipsoid_box(config: CategoryConfig, mask: Tensor | None) -> tuple[float, float, float, float]:
-    """(top, left, bottom, right) in pixels: of the object mask (S, S) where there is one, else the category's default,
-    with the category's corrections."""
+    """(top, left, bottom, right) in pixels: of the object mask (S, S) where there is one that is neither empty nor
+    everything (an opaque image's), else the category's default, with the category's corrections."""
     size, prior = config.image_size, config.prior
-    if mask is not None and bool((mask > 0.5).any()):
-        rows = torch.nonzero((mask > 0.5).any(dim=1)).flatten()
-        columns = torch.nonzero((mask > 0.5).any(dim=0)).flatten()
+    inside = torch.zeros(size, size, dtype=torch.bool) if mask is None else mask > 0.5
+    if bool(inside.any()) and not bool(inside.all()):
+        rows, columns = torch.nonzero(inside.any(dim=1)).flatten(), torch.nonzero(inside.any(dim=0)).flatten()
         top, bottom = float(rows[0]), float(rows[-1])
         left, right = float(columns[0]), float(columns[-1])
     else:
