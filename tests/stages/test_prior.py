@@ -32,7 +32,7 @@ def test_box_without_a_mask_is_the_categorys():
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.4])
 def test_a_mask_that_says_nothing_leaves_the_categorys_box(value):
-    """Empty, or everything: an image without transparency has the mask 1 everywhere, and the object does not fill it."""
+    """Empty, or everything: an opaque image has the mask 1 everywhere, and no object fills it."""
     c = config(default_box=(0.1, 0.2, 0.9, 0.8))
     assert ellipsoid_box(c, torch.full((32, 32), value)) == ellipsoid_box(c, None)
 
