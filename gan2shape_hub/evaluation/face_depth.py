@@ -19,7 +19,7 @@ from gan2shape_hub.rendering.camera import focal_px
 NOSE_TIP, EARS = 1, (234, 454)
 """Points of the mesh: the tip of the nose; the face's edge before the right and the left ear."""
 MIN_POINTS = 50
-"""Fewer usable points than this say nothing about a shape: the result is NaN."""
+"""Fewer usable points than this say nothing about a shape: the correlation is 0."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class FaceDepth:
 
     @property
     def correlation(self) -> float:
-        """Pearson correlation of the depth and the mesh's z, -1..1; NaN for a flat sheet or too few points."""
+        """Pearson correlation of the depth and the mesh's z, -1..1; 0 for a flat sheet or too few points, so that
+        a reconstruction which failed counts."""
         if int(self.usable.sum()) < MIN_POINTS:
-            return math.nan
-        return pearson(self.points[self.usable, 2], self.landmarks.points[self.usable, 2])
+            return 0.0
+        value = pearson(self.points[self.usable, 2], self.landmarks.points[self.usable, 2])
+        return value if math.isfinite(value) else 0.0
 
     @property
     def amplitude(self) -> float:
@@ -207,7 +209,7 @@ def tabulate(faces: Sequence[FaceDepth | None]) -> EvaluationTable:
         p10=percentile(scores, 0.1),
         std=float(finite.std()) if len(finite) > 1 else math.nan,
         per_image=tuple(scores),
-        identity=identity_correlation([face for face in found if math.isfinite(face.correlation)]),
+        identity=identity_correlation(found),
         amplitude=percentile([face.amplitude for face in found], 0.5),
         mesh_amplitude=percentile([face.mesh_amplitude for face in found], 0.5),
         faces=len(found),

@@ -204,7 +204,7 @@ def _with_points(picture: Image.Image, mark: FaceLandmarks | None, side: int = 3
     near = 1 - (points[:, 2] - points[:, 2].min()) / (points[:, 2].max() - points[:, 2].min())
     draw = ImageDraw.Draw(small)
     for (x, y, _), n in zip(points.tolist(), near.tolist(), strict=True):
-        draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=(int(255 * n), int(200 * n), 255 - int(255 * n)))
+        draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(int(255 * n), int(200 * n), 255 - int(255 * n)))
     return small
 
 
