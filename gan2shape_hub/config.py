@@ -262,6 +262,9 @@ class CategoryConfig:
     )
     view_yaw_scale: float = 1.0
     """The yaw of sampled views is stretched by this (1.2 for faces)."""
+    average_mirrored: bool = False
+    """Depth, view and light are means of what the networks say of an image and of its mirror image (mirrored back).
+    For categories whose mirror images are as likely: the networks lose all preference for a side."""
     add_mean: bool = True
     """Add the Gaussians' means to the view and light networks' outputs."""
     use_mask: bool = False

@@ -172,7 +172,7 @@ def shipped_face_config() -> CategoryConfig:
             rounds=(first, *later),
             batch_size=batch,
             collected_batches=views,
-            learning_rate=2e-4,
+            learning_rate=4e-4,
             encoder_learning_rate=1e-4,
             weight_decay=0.0,
         )
@@ -183,6 +183,7 @@ def shipped_face_config() -> CategoryConfig:
         description="Human faces aligned as in FFHQ; MobileStyleGAN at 1024 pixels",
         license="cc-by-nc-sa-4.0",
         align="face",
+        average_mirrored=True,
         # FFHQ's alignment keeps the eyes and the mouth in place, so heads turn about the face and not about the neck.
         # Relief and turning angles are only known up to a common factor (bas-relief); the one that lets photographs,
         # turned by the shape, match their turned views best flattens the first training's range by 1.4.
@@ -195,7 +196,7 @@ def shipped_face_config() -> CategoryConfig:
         view_gaussian=diagonal_gaussian((0.0,) * 6, (0.08, 0.18, 0.015, 0.03, 0.03, 0.0)),
         light_gaussian=diagonal_gaussian((0.0, 0.0, 0.0, 0.2), (0.1, 0.1, 0.3, 0.2)),
         schedules={
-            "fast": short(RoundConfig(40, 15, 40, mirror=True), (), 8, 4),
+            "fast": short(RoundConfig(30, 6, 60, mirror=True), (), 8, 4),
             "balanced": short(RoundConfig(80, 50, 100, mirror=True), (RoundConfig(20, 30, 120, mirror=True),), 8, 8),
             "paper": base.schedules["paper"],
         },

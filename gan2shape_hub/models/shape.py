@@ -14,6 +14,11 @@ from gan2shape_hub.models.shape_nets import EDDeconv, Encoder, ResEncoder
 from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.renderer import raw_to_depth
 
+MIRRORED_VIEW = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
+"""Signs of pitch, yaw, roll and the translations x, y, z in a mirror image."""
+MIRRORED_LIGHT = (1.0, 1.0, -1.0, 1.0)
+"""Signs of ambient, diffuse, direction x and y in a mirror image."""
+
 
 @dataclass(frozen=True)
 class ShapeNets:
@@ -68,15 +73,21 @@ class ShapeNets:
 
     def predict_depth(self, images: Tensor, config: CategoryConfig) -> Tensor:
         """Canonical depth (B, S, S)."""
-        return raw_to_depth(self.depth(images).float(), config.camera)
+        if not config.average_mirrored:
+            return raw_to_depth(self.depth(images).float(), config.camera)
+        raw = self.depth(torch.cat([images, images.flip(-1)])).float()
+        one, other = raw_to_depth(raw, config.camera).chunk(2)
+        return (one + other.flip(-1)) / 2
 
     def predict_view(self, images: Tensor, config: CategoryConfig) -> Tensor:
         """View (B, 6)."""
-        return _add_mean(self.view(images).float(), config.view_gaussian.mean, config.add_mean)
+        view = _both_ways(self.view, images, MIRRORED_VIEW, config.average_mirrored)
+        return _add_mean(view, config.view_gaussian.mean, config.add_mean)
 
     def predict_light(self, images: Tensor, config: CategoryConfig) -> Tensor:
         """Light (B, 4)."""
-        return _add_mean(self.light(images).float(), config.light_gaussian.mean, config.add_mean)
+        light = _both_ways(self.light, images, MIRRORED_LIGHT, config.average_mirrored)
+        return _add_mean(light, config.light_gaussian.mean, config.add_mean)
 
     def predict_scene(self, images: Tensor, config: CategoryConfig) -> Scene:
         """Everything the networks say of images (B, 3, S, S)."""
@@ -99,6 +110,14 @@ def _keep_signal(net: nn.Module, last_gain: float) -> nn.Module:
             conv.bias.zero_()
     convolutions[-1].weight.mul_(last_gain)
     return net
+
+
+def _both_ways(net: nn.Module, images: Tensor, signs: tuple[float, ...], average: bool) -> Tensor:
+    """The net's numbers of images, or their mean with those of the mirror images, whose ``signs`` are turned back."""
+    if not average:
+        return net(images).float()
+    one, other = net(torch.cat([images, images.flip(-1)])).float().chunk(2)
+    return (one + other * other.new_tensor(signs)) / 2
 
 
 def _add_mean(output: Tensor, mean: tuple[float, ...], add: bool) -> Tensor:
