@@ -1,0 +1,132 @@
+"""Finding latents, and tuning a copy of the generator."""
+
+import pytest
+import torch
+
+from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.records import Targets
+from gan2shape_hub.run import Cancelled
+from gan2shape_hub.stages.invert import (
+    coarse_size,
+    invert,
+    latent_directions,
+    pace,
+    psnr_db,
+    trainable_weights,
+    tune,
+)
+
+
+def make_run(pipeline, callback=None, **schedule):
+    return pipeline._run(ScheduleConfig(**schedule), torch.Generator().manual_seed(0), callback, photographs=1, count=1)
+
+
+@pytest.fixture
+def sampled(pipeline):
+    """A latent (1, D) and its image (1, 3, 32, 32)."""
+    latent = pipeline.sample(seed=3, truncation=1.0).latent
+    return latent, pipeline.generator.image_at(latent, 32).clamp(-1, 1)
+
+
+def test_whitened_coordinates_reproduce_the_spread_of_w(pipeline):
+    generator = pipeline.generator
+    directions = latent_directions(generator)
+    z = torch.randn(4000, generator.latent_dim, generator=torch.Generator().manual_seed(5))
+    w = generator.mapping(z) - generator.latent_mean
+    expected, found = w.T @ w / len(w), directions.T @ directions
+    assert directions.shape == (generator.latent_dim,) * 2
+    assert (found - expected).norm() < 0.15 * expected.norm()
+    lengths = directions.norm(dim=1)
+    assert (lengths.diff() <= 1e-6).all()  # the commonest direction first
+
+
+def test_more_iterations_come_closer(pipeline, sampled):
+    _, image = sampled
+    run = make_run(pipeline)
+    start = invert(image, 2, run)
+    assert start.psnr_db < 30
+    found = invert(image, 30, run)
+    assert found.latent.shape == (1, pipeline.generator.num_latents, pipeline.generator.latent_dim)
+    assert found.image.shape == image.shape
+    assert found.image.abs().max() <= 1
+    assert found.psnr_db > start.psnr_db + 3
+    assert found.psnr_db == pytest.approx(psnr_db(pipeline.generator.image_at(found.latent, 32), image), abs=1e-3)
+
+
+def test_the_same_image_gives_the_same_latent(pipeline, sampled):
+    first, second = (invert(sampled[1], 6, make_run(pipeline)) for _ in range(2))
+    assert torch.equal(first.latent, second.latent)
+
+
+def test_it_stops_where_nothing_is_left_to_do(pipeline):
+    mean = pipeline.generator.image_at(pipeline.generator.latent_mean[None], 32).clamp(-1, 1)
+    found = invert(mean, 50, make_run(pipeline))
+    assert found.iterations < 10
+    assert found.psnr_db > 40
+
+
+def test_without_a_perceptual_network(pipeline, sampled):
+    del pipeline.components["perceptual"]
+    assert invert(sampled[1], 6, make_run(pipeline)).psnr_db > 0
+
+
+def test_progress_is_reported_and_can_cancel(pipeline, sampled):
+    seen = []
+    invert(sampled[1], 6, make_run(pipeline, seen.append))
+    assert [p.iteration for p in seen] == [1, 2, 3, 4, 5, 6]
+    assert {p.step for p in seen} == {"invert"}
+    with pytest.raises(Cancelled, match="step 'invert' at iteration 2"):
+        invert(sampled[1], 6, make_run(pipeline, lambda p: p.iteration < 2))
+
+
+def test_no_iterations_give_the_average_image(pipeline, sampled):
+    found = invert(sampled[1], 0, make_run(pipeline))
+    assert torch.allclose(found.latent[0], pipeline.generator.latent_mean.expand_as(found.latent[0]))
+    assert found.iterations == 0
+
+
+def test_the_smallest_tap_below_the_working_size_is_the_coarse_one(pipeline):
+    generator = pipeline.generator
+    assert generator.tap_sizes == (32,)
+    assert coarse_size(generator, 64) == 32
+    assert coarse_size(generator, 32) == 32
+    assert coarse_size(torch.nn.Identity(), 128) == 128
+
+
+def test_tuning_adapts_a_copy_and_leaves_the_rest(pipeline, sampled):
+    generator = pipeline.generator
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    latent, image = sampled
+    other = pipeline.generator.image_at(pipeline.sample(seed=4, truncation=1.0).latent, 32)
+    photograph = (image + 0.5 * (other - image)).clamp(-1, 1)  # what the latent does not give
+    targets = Targets(torch.cat((photograph, image)), latent.repeat(2, 1), torch.cat((image, image)))
+    run, tuned, quality = tune(targets, [True, False], make_run(pipeline, tune_iterations=30))
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    assert run.generator is not generator
+    assert run.projection.generator is run.generator
+    assert not any(p.requires_grad for p in run.generator.parameters())
+    assert quality[0] > psnr_db(image, photograph) + 1
+    assert quality[1] is None
+    assert tuned.originals.shape == targets.originals.shape
+    kept = [n for n in before if n.startswith(("mapping.", "tap_heads.")) or n.endswith("noise")]
+    assert kept
+    assert all(torch.equal(run.generator.state_dict()[name], before[name]) for name in kept)
+
+
+def test_the_weights_that_move_are_the_synthesis_networks(pipeline):
+    moved = {id(p) for p in trainable_weights(pipeline.generator)}
+    assert id(pipeline.generator.to_rgb) in moved
+    assert not any(id(p) in moved for p in pipeline.generator.mapping.parameters())
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    values = [pace(i, 50) for i in range(50)]
+    assert values[0] < 0.25
+    assert max(values) > 0.95
+    assert values[-1] < 0.06
+
+
+def test_similarity_in_decibels():
+    zero = torch.zeros(1, 3, 4, 4)
+    assert psnr_db(zero + 0.2, zero) == pytest.approx(20.0, abs=1e-4)  # 20 log10(2 / 0.2)
+    assert psnr_db(zero, zero) == pytest.approx(100.0)
