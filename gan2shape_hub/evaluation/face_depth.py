@@ -149,36 +149,34 @@ def amplitude(points: Tensor, forward: Tensor) -> float:
     return float(((right + left) / 2 - nose) @ forward.double() / (right - left).norm())
 
 
-def head_frame_depth(points: Tensor, landmarks: FaceLandmarks) -> Tensor:
-    """z (468,) of ``points`` (468, 3) in the frame of the head, in face widths, its mean and tilt removed.
+def deviation_from_average(z: Tensor, landmarks: FaceLandmarks) -> Tensor:
+    """How far depths (468,), in the mesh's pixels, lie behind the average face in the mesh's own pose.
 
-    ``points`` have the mesh's x and y, in its pixels; orientation and scale are the mesh's. Tilt is the plane over the
-    canonical face's x and y: an error of pose, not of shape.
+    (468,) along the head's axis, in face widths; mean and tilt removed, tilt being the plane over the canonical face's
+    x and y: an error of pose, not of shape.
     """
-    z = fit_head(landmarks.points).back(points)[:, 2]
+    fit = fit_head(landmarks.points)
+    ahead = (z - fit.apply(canonical_mesh())[:, 2]) / (fit.scale * fit.rotation[2, 2].clamp_min(0.2))
     plane = canonical_mesh()
     plane[:, 2] = 1
-    return z - plane @ torch.linalg.lstsq(plane, z[:, None]).solution[:, 0]
+    return ahead - plane @ torch.linalg.lstsq(plane, ahead[:, None]).solution[:, 0]
 
 
 def identity_correlation(faces: Sequence[FaceDepth]) -> float:
-    """Correlation, over all faces and points, of the depths' and the meshes' deviations from their own average face.
+    """Correlation, over all faces and points, of what distinguishes the faces: in the depths and in the meshes.
 
-    Both are put into the head's frame first (pose removed) and freed of tilt; the depths' relief is scaled by one
-    factor for all faces. Zero for the same face for everybody. NaN for fewer than three faces.
+    That is :func:`deviation_from_average`, minus its own mean over the faces; the depths' relief is scaled by one
+    factor for all faces. About zero for the same face for everybody, however well it is posed, which alone correlates
+    0.998 with a mesh; about 0.8 between the judge's own meshes of a picture at 1024 and at 128 pixels. NaN for fewer
+    than three faces.
     """
     if len(faces) < 3:
         return math.nan
-    predicted, judged = [], []
     relief = _common_relief(faces)
-    for face in faces:
-        points = face.landmarks.points.double().clone()
-        judged.append(head_frame_depth(points, face.landmarks))
-        z = face.points[:, 2]
-        points[:, 2] = (z - z.mean()) * relief * _width(face.landmarks) + points[:, 2].mean()
-        predicted.append(head_frame_depth(points, face.landmarks))
-    a, b = torch.stack(predicted), torch.stack(judged)
-    return pearson((a - a.mean(dim=0)).flatten(), (b - b.mean(dim=0)).flatten())
+    a = [deviation_from_average(f.points[:, 2] * relief * _width(f.landmarks), f.landmarks) for f in faces]
+    b = [deviation_from_average(f.landmarks.points[:, 2].double(), f.landmarks) for f in faces]
+    predicted, judged = torch.stack(a), torch.stack(b)
+    return pearson((predicted - predicted.mean(dim=0)).flatten(), (judged - judged.mean(dim=0)).flatten())
 
 
 def _width(mark: FaceLandmarks) -> float:

@@ -119,8 +119,7 @@ def as_tensor(picture: Image.Image) -> Tensor:
 
 def average_face(landmarks: FaceLandmarks, like: FaceDepth) -> FaceDepth:
     """The canonical mesh in the pose of ``landmarks``, in place of the depth in ``like``."""
-    fit = fit_head(landmarks.points)
-    posed = fit.scale * canonical_mesh() @ fit.rotation.T + fit.translation
+    posed = fit_head(landmarks.points).apply(canonical_mesh())
     return FaceDepth(landmarks, posed, torch.ones_like(like.usable))
 
 

@@ -20,6 +20,10 @@ class Similarity:
     rotation: Tensor
     translation: Tensor
 
+    def apply(self, points: Tensor) -> Tensor:
+        """Move ``points`` (..., N, 3)."""
+        return self.scale[..., None, None] * points.double() @ self.rotation.mT + self.translation[..., None, :]
+
     def back(self, points: Tensor) -> Tensor:
         """Undo the motion of ``points`` (..., N, 3)."""
         return ((points.double() - self.translation[..., None, :]) @ self.rotation) / self.scale[..., None, None]

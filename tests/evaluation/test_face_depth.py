@@ -114,6 +114,7 @@ def test_fit_similarity_recovers_motions_of_a_batch():
     torch.testing.assert_close(fit.rotation, r)
     torch.testing.assert_close(fit.scale, torch.tensor([2.0, 0.5]).double())
     torch.testing.assert_close(fit.back(moved), mesh.expand(2, -1, -1))
+    torch.testing.assert_close(fit.apply(mesh), moved)
 
 
 def test_average_mesh_of_turned_faces_is_the_face():
