@@ -21,15 +21,26 @@ if "OMP_NUM_THREADS" not in os.environ:
 
 
 def tiny_generator(seed: int = 0) -> MobileStyleGANGenerator:
-    """Latents of 16 numbers to 64 pixels, with a tap at 32; random weights."""
-    with torch.random.fork_rng():
+    """Latents of 16 numbers to 64 pixels, with a tap at 32; random weights, but images that differ with the latent."""
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         generator = MobileStyleGANGenerator((16, 16, 16, 8), latent_dim=16, taps=((32, 2, (6, 4)),), components=8)
+        for layer in generator.mapping.layers:
+            layer.weight.normal_(0, 1 / 4)
+            layer.bias.normal_(0, 0.1)
         for block in generator.blocks:
             for layer in (block.style, block.conv1.style, block.conv2.style):
-                layer.weight.data.normal_(0, 0.1)
-        generator.style_rgb.weight.data.normal_(0, 0.3)
+                layer.weight.normal_(0, 0.3)
+        generator.style_rgb.weight.normal_(0, 0.3)
         set_latent_statistics(generator, samples=500)
+        w = generator.mapping(torch.randn(16, 16))
+        full, tap, head = generator(w).std(), generator.image_at(w, 32).std(), generator.tap_heads["32"]
+        for tensors, std in (
+            ((generator.to_rgb, generator.bias_rgb), full),
+            ((head.conv_in.weight[:3], head.conv_in.bias[:3], head.convs[-1].weight, head.convs[-1].bias), tap),
+        ):
+            for tensor in tensors:
+                tensor.mul_(0.4 / std)
     return generator.requires_grad_(False).eval()
 
 

@@ -54,14 +54,20 @@ def photograph_texture(
     Returns:
         texture (N, 3, S, S) in about -1..1 and visibility (N, 1, S, S) of 0 and 1.
     """
-    size = depth.shape[-1]
-    grid = project(pose.apply(unproject(depth, camera), camera), camera, (size, size)) * (2 / (size - 1)) - 1
-    texture = F.grid_sample(images, grid, padding_mode="border", align_corners=True)
+    texture = canonical(images, depth, pose, camera)
     normals = normals_from_depth(depth, camera)
     white = torch.ones_like(texture)
     wanted, present = shade(white, normals, new)[0] + 1, shade(white, normals, old)[0] + 1
     ratio = (wanted / present.clamp_min(0.1)).clamp(0.5, 1.6)
     return (texture / 2 + 0.5) * ratio * 2 - 1, visible_from(depth, pose, camera)
+
+
+def canonical(images: Tensor, depth: Tensor, pose: Pose, camera: CameraConfig, padding: str = "border") -> Tensor:
+    """What ``images`` (N, C, S, S), taken from ``pose``, show at each pixel of the canonical sheet ``depth`` (N, S, S):
+    (N, C, S, S). What they do not show is what hides it, or outside the frame as ``padding`` of grid_sample has it."""
+    size = depth.shape[-1]
+    grid = project(pose.apply(unproject(depth, camera), camera), camera, (size, size)) * (2 / (size - 1)) - 1
+    return F.grid_sample(images, grid, padding_mode=padding, align_corners=True)
 
 
 def turn_between(start: Pose, end: Pose, camera: CameraConfig) -> Tensor:

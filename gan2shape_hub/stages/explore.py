@@ -10,7 +10,7 @@ from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Scene, Targets
 from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view, shade
-from gan2shape_hub.rendering.scene import perturbed_light, photograph_texture, turn_between
+from gan2shape_hub.rendering.scene import canonical, perturbed_light, photograph_texture, turn_between
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 
@@ -66,10 +66,11 @@ def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: 
     """Project ``views_per_image`` pseudo views of every target, the encoder frozen."""
     scene = _scenes(nets, targets, run)
     images, masks, views, lights = [], [], [], []
+    starts = range(0, views_per_image, run.schedule.batch_size)
     for k in range(len(targets)):
         parts = []
-        for start in range(0, views_per_image, run.schedule.batch_size):
-            count = min(run.schedule.batch_size, views_per_image - start)
+        for batch, first in enumerate(starts):
+            count = min(run.schedule.batch_size, views_per_image - first)
             pick = torch.full((count,), k, device=run.device)
             chosen = targets.select(pick)
             pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
@@ -78,7 +79,8 @@ def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: 
                 latent, penalty = run.projection.project(nets.encoder, pseudo, start, image)
             projected = run.gan_image(latent.float(), run.config.image_size).clamp(-1, 1)
             parts.append((projected, mask, view, light))
-            run.tick("collect", k, len(targets), penalty, scene_preview(nets, targets, run.config, k))
+            done, total = k * len(starts) + batch, len(targets) * len(starts)
+            run.tick("collect", done, total, penalty, scene_preview(nets, targets, run.config, k))
         for whole, part in zip((images, masks, views, lights), zip(*parts, strict=True), strict=True):
             whole.append(torch.cat(part))
     return PseudoViews(*(torch.stack(x) for x in (images, masks, views, lights)))
@@ -125,7 +127,9 @@ def render_pseudo(scene: Scene, pick: Tensor, chosen: Targets, run: Run) -> tupl
         texture, _ = shade(scene.albedo[pick], normals_from_depth(depth, run.config.camera), Light.from_output(light))
         seen = torch.ones_like(texture[:, :1])
     if run.config.use_mask and chosen.masks is not None:
-        seen = seen * chosen.masks  # the object mask travels with the sheet
+        # The object mask travels with the sheet, so it is brought from the photograph's view to the canonical frame.
+        pose = Pose.from_view(scene.view[pick], run.config.camera)
+        seen = seen * canonical(chosen.masks, depth, pose, run.config.camera, padding="zeros")
     rendered = render_view(
         depth, torch.cat([texture, seen], dim=1), Pose.from_view(view, run.config.camera), run.config.camera
     )

@@ -77,7 +77,8 @@ def refine_loss(
     rendered, diffuse = render_scene(depth, albedo, view, light, config.camera, owner)
     mask = rendered.mask
     if config.use_mask and targets.masks is not None:
-        mask = mask * torch.cat([targets.masks, pseudo_masks])
+        # As in the reference, the input is explained with its background, a projected view within the object.
+        mask = mask * torch.cat([torch.ones_like(targets.masks), pseudo_masks])
     loss = masked_l1(rendered.image[:n], everything[:n], mask[:n])
     loss = loss + masked_l1(rendered.image[n:], everything[n:], mask[n:])
     if run.perceptual is not None:
