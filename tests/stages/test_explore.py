@@ -101,7 +101,7 @@ def test_a_pseudo_view_under_the_inputs_view_and_light_is_the_scene(pipeline, mo
 
 
 def test_the_object_mask_comes_back_where_it_was(pipeline, monkeypatch):
-    """A mask is drawn on the photograph; seen from the photograph's own view, the mask of a pseudo image is that mask."""
+    """A mask is drawn on the photograph; from the photograph's own view, the pseudo image's mask is that one."""
     scene = scene_seen_from_the_side()
     run = make_run(pipeline, config=tiny_config(use_mask=True))
     fixed(monkeypatch, scene.view, scene.light)
