@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from gan2shape_hub.version import __version__
+
 from .card_rules import lint_card
 from .errors import CheckpointError
 from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, read_json, shard_index_name, weights_name
@@ -66,6 +68,7 @@ def resolve(
                 local_files_only=local_files_only,
                 allow_patterns=file_patterns(variant, only),
                 library_name=LIBRARY,
+                library_version=__version__,
             )
             break
         except (OSError, ValueError, EntryNotFoundError, httpx2.HTTPError) as error:
@@ -147,6 +150,11 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
     if isinstance(error, RevisionNotFoundError):
         return CheckpointError(
             f"'{name}' has no revision '{revision}': check its branches and tags at {where}/{name}/refs."
+        )
+    if type(error).__name__ == "IncompleteSnapshotError":  # by name: older clients have no such class
+        return CheckpointError(
+            f"the cached copy of '{name}' is incomplete, and {where} was not reached: load it once with a network "
+            "connection."
         )
     if isinstance(error, LocalEntryNotFoundError):
         reason = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""
@@ -252,7 +260,7 @@ def push(
             shards = weights_name(variant).format(suffix="-?????-of-?????")
             stale += [f"{slot}/{n}" for n in (weights_name(variant).format(suffix=""), shards)]
             stale.append(f"{slot}/{shard_index_name(variant)}")
-    api = HfApi(token=token, library_name=LIBRARY)
+    api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None and not create_pr:

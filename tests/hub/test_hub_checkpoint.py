@@ -1,11 +1,10 @@
-"""Checkpoint folders: round trips, atomicity, memory, and one sentence for everything that can be wrong."""
+"""Checkpoint folders: round trips, memory, and saves that are whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import struct
 from pathlib import Path
 
 import pytest
@@ -43,12 +42,6 @@ def light(tmp_path) -> Path:
     return hub.save_components(tmp_path / "light", tiny_config(), {"generator": tiny_generator()})
 
 
-def edit(file: Path, **changes) -> None:
-    data = json.loads(file.read_text())
-    data.update(changes)
-    file.write_text(json.dumps(data))
-
-
 def test_layout(folder):
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         ["README.md", "albedo_net", "config.json", "depth_net", "generator", "latent_encoder", "light_net",
@@ -69,20 +62,23 @@ def test_layout(folder):
 )
 def test_round_trip_is_bit_identical(tmp_path, options):
     pipeline = tiny_pipeline()
-    sample = pipeline.sample(seed=3)
-    expected = pipeline(sample.latent, seed=0)
     folder = pipeline.save_pretrained(tmp_path / "checkpoint", **options)
     if "max_shard_size" in options:
         assert len(list(folder.glob("depth_net/*-of-*.safetensors"))) > 1
     loaded = GAN2ShapePipeline.from_pretrained(folder, variant=options.get("variant"), device="cpu")
     assert loaded.config == pipeline.config
-    assert loaded.sample(seed=3).image.tobytes() == sample.image.tobytes()
-    result = loaded(sample.latent, seed=0)
-    for name in ("depth", "albedo", "view"):
-        assert torch.equal(getattr(result, name), getattr(expected, name))
-    for network in loaded.components.values():
+    assert loaded.components.keys() == pipeline.components.keys()
+    for name, network in loaded.components.items():
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())
+        for key, tensor in pipeline.components[name].state_dict().items():
+            assert torch.equal(network.state_dict()[key], tensor)
+    sample = pipeline.sample(seed=3)
+    assert loaded.sample(seed=3).image.tobytes() == sample.image.tobytes()
+    if not options:
+        expected, result = (p(sample.latent, seed=0) for p in (pipeline, loaded))
+        for name in ("depth", "albedo", "view"):
+            assert torch.equal(getattr(result, name), getattr(expected, name))
 
 
 def test_saving_again_gives_the_same_bytes(tmp_path, folder):
@@ -267,140 +263,3 @@ def test_variant_is_a_plain_word(tmp_path, variant):
     with pytest.raises(ValueError, match="variant"):
         hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()}, variant=variant)
     assert os.listdir(tmp_path) == []
-
-
-# -- loading: one sentence for everything that can be wrong -------------------------------------------------------
-
-
-def sharded(folder: Path) -> Path:
-    config, networks = hub.load_components(folder)
-    hub.save_components(folder, config, networks, max_shard_size="6KB")
-    return next(folder.glob("generator/model-00001-of-*.safetensors"))
-
-
-def cut(file: Path, keep: int) -> None:
-    file.write_bytes(file.read_bytes()[:keep])
-
-
-def other_size(folder: Path) -> None:
-    edit(folder / "generator" / "config.json", channels=[16, 16, 16, 16])
-
-
-def extra_tensor(folder: Path) -> None:
-    edit(folder / "generator" / "config.json", taps=[])
-
-
-def wrong_header(folder: Path) -> None:
-    header = b'{"a": {"dtype": "F32"}}'
-    (folder / "generator" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-
-
-def outside(folder: Path) -> None:
-    first = sharded(folder)
-    index = first.with_name("model.safetensors.index.json")
-    weight_map = json.loads(index.read_text())["weight_map"]
-    edit(index, weight_map={name: "../../secret.safetensors" for name in weight_map})
-
-
-WEIGHTS = "generator/model.safetensors"
-DAMAGES = {
-    "no folder": (lambda f: __import__("shutil").rmtree(f), ("is not a folder", "check the path")),
-    "no index": (lambda f: (f / "model_index.json").unlink(), ("model_index.json is missing", "no checkpoint")),
-    "no config": (lambda f: (f / "config.json").unlink(), ("config.json is missing",)),
-    "no component config": (lambda f: (f / "generator/config.json").unlink(), ("generator/config.json is missing",)),
-    "no weights": (lambda f: (f / WEIGHTS).unlink(), (f"{WEIGHTS} is missing", "force_download=True")),
-    "no shard": (lambda f: sharded(f).unlink(), ("model-00001-of-", "is missing")),
-    "outside": (outside, ("model.safetensors.index.json", "outside its folder")),
-    "truncated": (lambda f: cut(f / WEIGHTS, -1), (WEIGHTS, "truncated")),
-    "within the header": (lambda f: cut(f / WEIGHTS, 100), (WEIGHTS, "truncated")),
-    "empty": (lambda f: cut(f / WEIGHTS, 0), (WEIGHTS, "not a safetensors file")),
-    "too long": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes() + b"x"), (WEIGHTS, "damaged")),
-    "pickle": (lambda f: torch.save({"a": torch.ones(4)}, f / WEIGHTS), (WEIGHTS, "not a safetensors file")),
-    "wrong header": (wrong_header, (WEIGHTS, "not a safetensors file")),
-    "lfs pointer": (
-        lambda f: (f / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
-        (WEIGHTS, "git lfs pull"),
-    ),
-    "other size": (other_size, (WEIGHTS, "tensor 'blocks.2.", "of shape", "another size")),
-    "extra tensor": (extra_tensor, (WEIGHTS, "tensor 'tap_heads.")),
-    "unknown argument": (
-        lambda f: edit(f / "generator/config.json", colour=1),
-        ("generator/config.json", "no argument 'colour'", "upgrade"),
-    ),
-    "bad argument": (lambda f: edit(f / "generator/config.json", channels="x"), ("generator/config.json",)),
-    "unknown class": (
-        lambda f: edit(f / "model_index.json", generator="StyleGAN9"),
-        ("model_index.json", "unknown class 'StyleGAN9'", "upgrade"),
-    ),
-    "wrong place": (
-        lambda f: edit(f / "model_index.json", generator="EDDeconv"),
-        ("model_index.json", "EDDeconv in the place of generator"),
-    ),
-    "unknown component": (
-        lambda f: edit(f / "model_index.json", unet="UNet2DModel"),
-        ("model_index.json", "unknown component 'unet'"),
-    ),
-    "component of another pipeline": (
-        lambda f: edit(f / "generator/config.json", _class_name="UNet2DModel"),
-        ("generator/config.json", "UNet2DModel", "another pipeline"),
-    ),
-    "other pipeline": (
-        lambda f: edit(f / "model_index.json", _class_name="StableDiffusionPipeline"),
-        ("model_index.json", "another pipeline (StableDiffusionPipeline)"),
-    ),
-    "no generator": (
-        lambda f: (f / "model_index.json").write_text('{"_class_name": "GAN2ShapePipeline", "_format_version": 1}'),
-        ("model_index.json", "no generator"),
-    ),
-    "newer index": (lambda f: edit(f / "model_index.json", _format_version=2), ("newer format version 2", "upgrade")),
-    "newer config": (
-        lambda f: edit(f / "config.json", format_version=2, hologram=True),
-        ("config.json", "newer format version 2", "upgrade"),
-    ),
-    "unknown config key": (lambda f: edit(f / "config.json", fov=10), ("config.json", "unknown key 'fov'")),
-    "not JSON": (lambda f: (f / "config.json").write_text("{"), ("config.json is not valid JSON",)),
-    "not an object": (lambda f: (f / "model_index.json").write_text("[]"), ("model_index.json holds a list",)),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_one_sentence_names_the_file_and_the_remedy(light, damage):
-    change, words = DAMAGES[damage]
-    change(light)
-    with pytest.raises(CheckpointError) as caught:
-        hub.load_components(light)
-    message = str(caught.value)
-    assert isinstance(caught.value, OSError)
-    assert "\n" not in message
-    assert message.endswith(".")
-    for word in words:
-        assert word in message
-
-
-def test_every_file_is_checked_before_anything_is_built(folder, monkeypatch):
-    cut(folder / "view_net" / "model.safetensors", -1)  # the last component in the alphabet
-    monkeypatch.setattr(Component, "from_config", lambda *a: pytest.fail("a network was built"))
-    with pytest.raises(CheckpointError, match="view_net"):
-        hub.load_components(folder)
-
-
-def test_missing_variant_names_those_there_are(light):
-    with pytest.raises(CheckpointError, match=r"model\.fp16\.safetensors is missing: pass variant=None"):
-        hub.load_components(light, variant="fp16")
-    hub.save_components(light, tiny_config(), {"generator": tiny_generator()}, variant="fp16", max_shard_size="6KB")
-    with pytest.raises(CheckpointError, match="variant='fp16', which it has"):
-        hub.load_components(light)
-
-
-def test_existing_folder_wins_and_odd_names_are_explained(light, monkeypatch):
-    monkeypatch.chdir(light.parent)
-    assert hub.resolve("light") == Path("light")
-    assert hub.resolve(light) == light
-    for name, words in (
-        (light.parent / "absent", "is not a folder"),
-        (str(light / "config.json"), "is not a folder"),
-        ("./absent", "neither an existing folder nor a Hub id"),
-        ("checkpoints/absent", "neither an existing folder nor in the local cache"),
-    ):
-        with pytest.raises(CheckpointError, match=words):
-            hub.resolve(name, local_files_only=True)

@@ -69,7 +69,8 @@ def clients(server, home) -> Iterator[Clients]:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "checkpoint"
     pipeline = tiny_pipeline()
-    hub.save_components(folder, pipeline.config, pipeline.components)
+    names = ("generator", "depth_net", "view_net")
+    hub.save_components(folder, pipeline.config, {name: pipeline.components[name] for name in names})
     (folder / "figures").mkdir()
     (folder / "figures" / "sheet.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "training.pt").write_bytes(b"must never be sent")
@@ -135,7 +136,7 @@ def test_components_that_are_not_wanted_are_not_fetched(server, clients, publish
     server.log.clear()
     loaded = load_well(clients, published, cache_dir=cache, only=["generator", "depth_net"])
     assert loaded["names"] == ["depth_net", "generator"]
-    assert not server.requests("albedo_net")
+    assert not server.requests("view_net")
 
 
 UNREACHABLE = """
@@ -191,8 +192,10 @@ def test_four_processes_load_at_once(clients, published, folder, cache):
 def test_cut_connection_is_resumed_with_a_range(server, clients, published, folder, cache):
     server.log.clear()
     server.faults.append(Fault(r"GET /cdn/", cut_after=700))
-    loaded = load_well(clients, published, cache_dir=cache)
-    assert loaded["digest"] == digest_of(folder)
+    small = "from huggingface_hub import constants\nconstants.DOWNLOAD_CHUNK_SIZE = 100\n"
+    answer = clients.run(small + LOAD, name=published, options={"cache_dir": cache})
+    assert not answer.error, answer.chain
+    assert answer.result["digest"] == digest_of(folder)
     assert [entry.range for entry in server.requests("GET /cdn/") if entry.range] == ["bytes=700-"]
 
 
@@ -203,7 +206,7 @@ def test_killed_download_is_taken_up_again(server, clients, published, folder, c
     out = clients.start("import os\nopen(pid_file, 'w').write(str(os.getpid()))\n" + LOAD, name=published,
                         options={"cache_dir": cache}, pid_file=cache + ".pid")  # fmt: skip
     until = time.monotonic() + 60
-    while slow.times or len(list(Path(cache).rglob("*.safetensors"))) < 3:
+    while slow.times or len(list(Path(cache).rglob("*.safetensors"))) < 2:
         assert time.monotonic() < until
         time.sleep(0.02)
     os.kill(int(Path(cache + ".pid").read_text()), signal.SIGKILL)
@@ -212,7 +215,8 @@ def test_killed_download_is_taken_up_again(server, clients, published, folder, c
     kept = len(list(Path(cache).rglob("*.safetensors")))
     server.log.clear()
     assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
-    assert 0 < len(server.requests("GET /cdn/")) <= 7 - kept
+    assert kept == 2
+    assert len({entry.path for entry in server.requests("GET /cdn/")}) == 1  # the delayed answer may be logged late
 
 
 def test_truncated_file_is_detected_and_not_kept(server, clients, published, folder, cache):
@@ -323,9 +327,12 @@ def test_a_real_card_is_not_replaced_by_a_minimal_one(server, clients, tmp_path)
         assert expected.encode() in server.files("owner/carded")["README.md"]
 
 
-def test_pull_request_and_refused_pushes(server, clients, published, folder):
+def test_pull_request_and_refused_pushes(server, clients, published, tmp_path):
     before = server.files(published)
-    push = lambda **options: clients.run(PUSH, folder=str(folder), name=published, options=options)  # noqa: E731
+    pipeline = tiny_pipeline(seed=1)
+    changed = {"generator": pipeline.components["generator"]}
+    other = hub.save_components(tmp_path / "other", pipeline.config, changed)
+    push = lambda **options: clients.run(PUSH, folder=str(other), name=published, options=options)  # noqa: E731
     answer = push(token=OTHER, create_pr=True)
     assert not answer.error, answer.chain
     assert answer.result == f"{server.url}/owner/tiny/discussions/1"
@@ -347,8 +354,8 @@ def test_incomplete_or_badly_carded_checkpoints_are_not_pushed(server, clients, 
 
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    (broken / "light_net" / "model.safetensors").unlink()
-    refused(clients.run(PUSH, folder=str(broken), name="owner/broken", options={"token": TOKEN}), "light_net")
+    (broken / "view_net" / "model.safetensors").unlink()
+    refused(clients.run(PUSH, folder=str(broken), name="owner/broken", options={"token": TOKEN}), "view_net")
     shutil.copytree(folder, broken, dirs_exist_ok=True)
     card = (broken / "README.md").read_text()
     (broken / "README.md").write_text(card.replace("license: unknown", "license: mine"))
