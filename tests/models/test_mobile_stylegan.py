@@ -294,7 +294,7 @@ def test_the_default_is_the_published_network():
     ours = ("mapping", "tap_heads", "latent_mean", "component")
     synthesis = sum(t.numel() for n, t in generator.state_dict().items() if not n.startswith(ours))
     assert synthesis == 8_005_404  # the paper's 8 M, noise maps included
-    assert all(sum(p.numel() for p in head.parameters()) < 1.2e6 for head in generator.tap_heads.values())
+    assert all(sum(p.numel() for p in head.parameters()) < 1.4e6 for head in generator.tap_heads.values())
 
 
 # -- the mapping network ------------------------------------------------------------------------------------------
