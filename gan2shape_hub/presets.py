@@ -206,7 +206,7 @@ def shipped_face_config() -> CategoryConfig:
 
 def shipped_face_pretraining(rounds: int = 5) -> ScheduleConfig:
     """The joint pretraining that made the shipped shape nets: iterations a round, all with mirrored rendering."""
-    steps = ((120, 130, 1000), (0, 60, 1000), (0, 150, 1500), (0, 150, 1500), (0, 150, 2000))
+    steps = ((120, 130, 1750), (0, 150, 1500), (0, 150, 1500), (0, 150, 1500), (0, 150, 2000))
     return ScheduleConfig(
         rounds=tuple(RoundConfig(*step, mirror=True, mirror_decompose=True) for step in steps[:rounds]),
         prior_iterations=220,

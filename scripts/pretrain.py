@@ -56,8 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
-    config = train_jointly(
-        config,
+    # Joint training takes cheaper features and smoother shading than the fit of one image.
+    loss = dataclasses.replace(config.loss, perceptual_layers=1, smoothness_weight=0.03)
+    trained = train_jointly(
+        dataclasses.replace(config, loss=loss),
         generator,
         perceptual.to(accelerator.device) if perceptual is not None else None,
         nets,
@@ -66,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         log=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True),
         accelerator=accelerator,
     )
+    config = dataclasses.replace(trained, loss=config.loss)
     components |= {SHAPE_COMPONENTS[name]: module for name, module in nets.modules()}
     hub.save_components(options.checkpoint, config, components)
     return 0
