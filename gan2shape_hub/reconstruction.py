@@ -237,7 +237,13 @@ class Reconstruction:
         depth = F.interpolate(
             without_border(self.depth, camera)[None, None], (size, size), mode="bicubic", align_corners=True
         )[:, 0]
-        return to_pil(render_view(depth, texture, self.pose, camera).image[0].clamp(-1, 1))
+        rendered = render_view(depth, texture, self.pose, camera)
+        # Beyond the sheet there is nothing to relight: the photograph stays as it is, with a soft seam.
+        inside = rendered.mask * (rendered.grid.abs().amax(-1) <= 1)[:, None]
+        reach = 2 * (size // 32) + 1
+        weight = inside * F.avg_pool2d(inside, reach, stride=1, padding=reach // 2)
+        source = F.interpolate(self.source[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return to_pil((source + weight * (rendered.image - source))[0].clamp(-1, 1))
 
     def _lit_texture(self, light: LightLike | None) -> Tensor:
         if light is None:
