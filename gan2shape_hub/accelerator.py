@@ -9,17 +9,36 @@ from accelerate.state import AcceleratorState
 PRECISIONS = ("no", "bf16", "fp16")
 
 
+def check_device(device: torch.device | str) -> torch.device:
+    """``device`` as torch.device; ValueError in one sentence where torch does not know it or cannot use it here."""
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device is {device!r}, must be cpu, cuda, mps or another device of torch.") from None
+    try:
+        torch.empty(1, device=found)
+    except (AssertionError, RuntimeError, NotImplementedError):
+        raise ValueError(f"device is {str(found)!r}, which torch cannot use on this machine: choose 'cpu'.") from None
+    return found
+
+
 def make_accelerator(device: torch.device | str | None = None, mixed_precision: str = "no") -> Accelerator:
     """Accelerator on ``device`` (None: the GPU, MPS or CPU that is there) with autocast as asked for.
 
-    accelerate keeps one state a process and refuses a second precision; pipelines of different precision may live in
-    one process, so that state is made anew where it differs.
+    accelerate keeps one state a process and refuses a second precision or device; pipelines of different kinds may live
+    in one process, so that state is made anew where it differs.
     """
     if mixed_precision not in PRECISIONS:
         raise ValueError(f"mixed_precision is {mixed_precision!r}, must be one of {', '.join(PRECISIONS)}.")
     on_cpu = device is not None and torch.device(device).type == "cpu"
     if AcceleratorState._shared_state:
         state = AcceleratorState()
-        if state.mixed_precision != mixed_precision or (on_cpu and state.device.type != "cpu"):
+        # A state that was made for the CPU would keep a later pipeline off the GPU.
+        asked_for_cpu = bool(getattr(state, "_cpu", state.device.type == "cpu"))
+        if state.mixed_precision != mixed_precision or asked_for_cpu != on_cpu:
             AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    try:
+        return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    except (ValueError, NotImplementedError):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        raise ValueError(f"mixed_precision is {mixed_precision!r}, which does not work here: use 'no'.") from None

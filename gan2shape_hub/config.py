@@ -238,6 +238,10 @@ class ScheduleConfig:
         for name in ("learning_rate", "encoder_learning_rate"):
             _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
 
+    def views_of_each(self, count: int) -> int:
+        """Projected views that step 2 collects of each of ``count`` images."""
+        return max(self.collected_batches * self.batch_size // count, 1)
+
 
 @dataclass(frozen=True)
 class CategoryConfig:

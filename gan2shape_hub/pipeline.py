@@ -6,47 +6,33 @@ import dataclasses
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from gan2shape_hub import hub
-from gan2shape_hub.accelerator import make_accelerator
-from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.accelerator import check_device, make_accelerator
+from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
+from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.reconstruction import GanEditor, Reconstruction
-from gan2shape_hub.records import SHAPE_COMPONENTS, Alignment, Progress, Scene, Targets
+from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import STEP_COST, Clock, Run
-from gan2shape_hub.stages.align import align_photograph
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
-from gan2shape_hub.stages.invert import invert, tune
-from gan2shape_hub.stages.prepare import ImageSource, InputError, Prepared, load_image, prepare_square
+from gan2shape_hub.stages.invert import tune
+from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
+from gan2shape_hub.targets import Inputs, Item, check_items, check_masks, make_inputs
 from gan2shape_hub.version import __version__
 
 OPTIONAL_COMPONENTS = ("discriminator", *SHAPE_COMPONENTS.values(), "perceptual", "masker")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A generated image: image at full size, latent (1, D). Unpacks as ``image, latent = pipeline.sample()``."""
-
-    image: Image.Image
-    latent: Tensor
-    seed: int | None
-    truncation: float
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.image, self.latent))
 
 
 class GAN2ShapePipeline:
@@ -92,8 +78,11 @@ class GAN2ShapePipeline:
         }
         for module in self.components.values():
             module.requires_grad_(False).eval()
+        check_components(config, self.components)
         self.mixed_precision = mixed_precision
-        self.to(device or make_accelerator(None, mixed_precision).device)
+        wanted = None if device is None else check_device(device)
+        found = make_accelerator(wanted, mixed_precision).device
+        self.to(wanted or found)
 
     # -- components ----------------------------------------------------------------------------------------------
 
@@ -111,7 +100,7 @@ class GAN2ShapePipeline:
 
     def to(self, device: torch.device | str) -> GAN2ShapePipeline:
         """Move every component; returns self."""
-        self.device = torch.device(device)
+        self.device = check_device(device)
         for module in self.components.values():
             module.to(self.device)
         return self
@@ -166,7 +155,10 @@ class GAN2ShapePipeline:
         config, components = hub.load_components(
             folder, variant=variant, dtype=dtype, overrides=component_overrides or None
         )
-        return cls(config, **components, device=device, mixed_precision=mixed_precision)
+        try:
+            return cls(config, **components, device=device, mixed_precision=mixed_precision)
+        except ConfigError as error:  # networks that do not belong together
+            raise hub.CheckpointError(f"{folder}: {error}") from None
 
     def save_pretrained(
         self,
@@ -269,22 +261,21 @@ class GAN2ShapePipeline:
             InputError: the image cannot be used; ConfigError: no such preset; Cancelled: the callback said so.
         """
         begun = time.perf_counter()
-        items = list(image) if isinstance(image, (list, tuple)) else [image]
-        if not items:
-            raise InputError("image is an empty list, must hold at least one image or latent.")
         schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
         if not tuned:
             schedule = dataclasses.replace(schedule, tune_iterations=0)
+        several = isinstance(image, (list, tuple))
+        given = list(image) if several else [image]
+        items = check_items(given, self.generator, self.config, align=align, face_index=face_index)
+        masks = check_masks(mask, len(items), self.config)
         rng = generator if generator is not None else torch.Generator().manual_seed(seed)
-        run = self._run(
-            schedule, rng, callback, photographs=sum(not self._is_latent(i) for i in items), count=len(items)
-        )
+        photographs = [item.cut is not None for item in items]
+        run = self._run(schedule, rng, callback, photographs=sum(photographs), count=len(items))
 
-        cuts = [self._cut(item, align, face_index, k, len(items)) for k, item in enumerate(items)]
-        # sources (3, P, P) each; images (K, 3, S, S), latents (K, L, D)
-        sources, targets, quality = self._targets(items, cuts, mask, run)
-        if schedule.tune_iterations and any(cuts):
-            run, targets, quality = tune(targets, [cut is not None for cut in cuts], run)  # a copy of the generator
+        inputs = make_inputs(items, masks, run)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
+        targets, quality = inputs.targets, inputs.quality_db
+        if schedule.tune_iterations and any(photographs):
+            run, targets, quality = tune(targets, photographs, run)  # a copy of the generator
         nets = self._nets(schedule, seed)
         if not self._pretrained(schedule):
             fit_prior(nets, targets, run)  # depth: the ellipsoid
@@ -295,13 +286,14 @@ class GAN2ShapePipeline:
             if this_round.explore:
                 train_projection(nets, targets, this_round.explore, run)
             if this_round.refine:
-                count = min(schedule.collected_batches * schedule.batch_size, 4 * this_round.refine)
-                views = collect_views(nets, targets, max(count // len(items), 1), run)  # (K, M, 3, S, S)
+                views = collect_views(nets, targets, schedule.views_of_each(len(items)), run)  # (K, M, 3, S, S)
                 refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
 
-        settings = self._settings(schedule, preset, seed if generator is None else None, time.perf_counter() - begun)
-        results = self._results(nets, sources, targets, items, cuts, quality, run, settings)
-        return results if isinstance(image, (list, tuple)) else results[0]
+        settings = self._settings(schedule, preset, seed if generator is None else None, run)
+        settings["seconds"] = round(time.perf_counter() - begun, 2)
+        inputs = Inputs(targets, inputs.sources, quality)
+        results = self._results(nets, items, inputs, run, settings)
+        return results if several else results[0]
 
     def _run(self, schedule: ScheduleConfig, rng, callback, photographs: int, count: int) -> Run:
         clock = Clock(planned=max(self._planned_cost(schedule, photographs, count), 1e-6))
@@ -327,8 +319,8 @@ class GAN2ShapePipeline:
         for r in schedule.rounds:
             cost += r.decompose * STEP_COST["decompose"] + r.explore * STEP_COST["explore"]
             if r.refine:
-                collected = min(schedule.collected_batches, -(-4 * r.refine // schedule.batch_size))
-                cost += r.refine * STEP_COST["refine"] + max(collected, count) * STEP_COST["collect"]
+                batches = count * -(-schedule.views_of_each(count) // schedule.batch_size)
+                cost += r.refine * STEP_COST["refine"] + batches * STEP_COST["collect"]
         return cost
 
     def _pretrained(self, schedule: ScheduleConfig) -> bool:
@@ -347,117 +339,41 @@ class GAN2ShapePipeline:
     def _dtype(self) -> torch.dtype:
         return next(self.generator.parameters()).dtype
 
-    def _is_latent(self, item: Any) -> bool:
-        if isinstance(item, Sample):
-            return True
-        return (
-            isinstance(item, Tensor)
-            and item.ndim < 4
-            and item.shape[-1] == self.generator.latent_dim
-            and (item.ndim == 1 or item.shape[0] == 1)
-        )
-
-    def _cut(self, item: Any, align: bool, face_index: int | None, index: int, count: int) -> Alignment | None:
-        """The square of a photograph; None for a latent."""
-        if self._is_latent(item):
-            return None
-        label = f"'{item}'" if isinstance(item, (str, Path)) else "image" if count == 1 else f"image {index + 1}"
-        how = self.config.align if align else "none"
-        return align_photograph(load_image(item, name=label), how, self.config.image_size, face_index, label)
-
-    def _targets(
-        self, items: list[Any], cuts: list[Alignment | None], mask: Tensor | None, run: Run
-    ) -> tuple[list[Tensor], Targets, list[float | None]]:
-        """Sources (3, P, P) each, the targets, and how well each photograph was inverted (dB; None for latents)."""
-        size, sources, images, latents, originals, masks = self.config.image_size, [], [], [], [], []
-        quality: list[float | None] = []
-        for item, cut in zip(items, cuts, strict=True):
-            if cut is None:
-                latent = item.latent if isinstance(item, Sample) else item
-                latent = latent.reshape(1, *latent.shape[-2:]) if latent.ndim == 3 else latent.reshape(1, -1)
-                if not bool(torch.isfinite(latent).all()):
-                    raise InputError("latent has values that are not finite: pass the latent of a sample.")
-                latent = latent.to(self.device, self._dtype)
-                with torch.no_grad():
-                    full = self.generator(latent).float().clamp(-1, 1)
-                    original = run.gan_image(latent, size).float().clamp(-1, 1)
-                prepared = self._prepare(to_pil(full[0]))
-                quality.append(None)
-            else:
-                prepared = self._prepare(cut.square)
-                found = invert(prepared.image.to(self.device), run.schedule.invert_iterations, run)
-                latent, original = found.latent, found.image
-                quality.append(round(found.psnr_db, 2))
-            sources.append(prepared.source[0].to(self.device))
-            images.append(prepared.image.to(self.device))
-            latents.append(latent.float())
-            originals.append(original)
-            masks.append(self._mask(mask, prepared))
-        if len({latent.ndim for latent in latents}) > 1:
-            layers = self.generator.num_latents
-            latents = [w if w.ndim == 3 else w[:, None].expand(-1, layers, -1) for w in latents]
-        targets = Targets(
-            images=torch.cat(images),
-            latents=torch.cat(latents),
-            originals=torch.cat(originals),
-            masks=torch.cat(masks) if self.config.use_mask else None,
-        )
-        return sources, targets, quality
-
-    def _prepare(self, square: Image.Image) -> Prepared:
-        crop = round(min(square.size) * self.config.crop_fraction) if self.config.center_crop else 0
-        return prepare_square(square, self.config.image_size, center_crop=crop)
-
-    def _mask(self, mask: Tensor | None, prepared: Prepared) -> Tensor:
-        size = self.config.image_size
-        if mask is not None:
-            if mask.numel() != size * size:
-                raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}).")
-            return mask.reshape(1, 1, size, size).float().to(self.device)
-        if prepared.mask is not None:
-            return prepared.mask.to(self.device)
-        return torch.ones(1, 1, size, size, device=self.device)
-
     @torch.no_grad()
     def _results(
-        self, nets, sources, targets: Targets, items, cuts, quality, run: Run, settings: dict
+        self, nets: ShapeNets, items: list[Item], inputs: Inputs, run: Run, settings: dict[str, Any]
     ) -> list[Reconstruction]:
         for _, module in nets.modules():
             module.eval().requires_grad_(False)
         editor = GanEditor(encoder=nets.encoder, generator=run.generator, projection=run.projection)
-        results = []
-        for k, source in enumerate(sources):
-            scene = nets.predict_scene(targets.images[k : k + 1], self.config)
-            item = items[k]
-            own = {"sample_seed": item.seed, "truncation": item.truncation} if isinstance(item, Sample) else {}
-            if cuts[k] is not None:
-                own = {"faces": cuts[k].faces, "square": [round(float(v), 2) for v in cuts[k].matrix.ravel()]}
+        results, targets = [], inputs.targets
+        for k, item in enumerate(items):
+            joint = {"joint": {"image": k + 1, "images": len(items)}} if len(items) > 1 else {}
             results.append(
                 Reconstruction(
                     config=self.config,
-                    source=source,
+                    source=inputs.sources[k],
                     image=targets.images[k],
-                    scene=Scene(scene.depth, scene.albedo, scene.view, scene.light),
+                    scene=nets.predict_scene(targets.images[k : k + 1], self.config),
                     latent=targets.latents[k : k + 1],
                     original=targets.originals[k : k + 1],
                     editor=editor,
-                    alignment=cuts[k],
-                    settings={**settings, **own, "psnr_db": quality[k]},
+                    alignment=item.cut,
+                    settings={**settings, **joint, **item.settings, "psnr_db": inputs.quality_db[k]},
                 )
             )
         return results
 
-    def _settings(self, schedule: ScheduleConfig, preset, seed: int | None, seconds: float) -> dict[str, Any]:
+    def _settings(self, schedule: ScheduleConfig, preset: Any, seed: int | None, run: Run) -> dict[str, Any]:
+        name = self.config.default_preset if preset is None else "custom"
         return {
             "category": self.config.category,
-            "preset": preset
-            if isinstance(preset, str)
-            else (self.config.default_preset if preset is None else "custom"),
+            "preset": preset if isinstance(preset, str) else name,
             "schedule": dataclasses.asdict(schedule),
             "seed": seed,
             "device": str(self.device),
             "mixed_precision": self.mixed_precision,
-            "seconds": round(seconds, 2),
+            "steps": [dataclasses.asdict(step) for step in run.clock.steps],
             "versions": {
                 "gan2shape_hub": __version__,
                 "torch": torch.__version__,

@@ -7,7 +7,7 @@ Images are in -1..1, depths in scene units, views and lights in network-output u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,19 @@ SHAPE_COMPONENTS = {
 
 class InputError(ValueError):
     """An input cannot be used; the message is one sentence naming the input and the remedy."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated image: image at full size, latent (1, D). Unpacks as ``image, latent = pipeline.sample()``."""
+
+    image: Image.Image
+    latent: Tensor
+    seed: int | None
+    truncation: float
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.image, self.latent))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,34 @@ class Cancelled(Exception):
 
 
 @dataclass
+class StepRecord:
+    """What a step of a round did, for result.json; losses of its first and last iteration."""
+
+    step: str
+    round: int
+    iterations: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+
+
+@dataclass
 class Clock:
-    """Iterations done and planned, for the fraction that progress reports."""
+    """Work done and planned (units of ``STEP_COST``), for the fraction that progress reports, and a record of it."""
 
     planned: float = 1.0
     done: float = 0.0
+    steps: list[StepRecord] = field(default_factory=list)
+    last: float = field(default_factory=time.perf_counter)
+
+    def note(self, step: str, round_index: int, loss: float) -> None:
+        now = time.perf_counter()
+        if not self.steps or (self.steps[-1].step, self.steps[-1].round) != (step, round_index + 1):
+            self.steps.append(StepRecord(step, round_index + 1, 0, loss, loss, 0.0))
+        record = self.steps[-1]
+        record.iterations, record.last_loss = record.iterations + 1, loss
+        record.seconds = round(record.seconds + now - self.last, 3)
+        self.last, self.done = now, self.done + STEP_COST[step]
 
 
 @dataclass(frozen=True)
@@ -61,9 +85,11 @@ class Run:
         return bool(torch.rand((), generator=self.rng) < 0.5)
 
     def optimizer(self, parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
+        optimizer = torch.optim.Adam(
             parameters, lr=learning_rate, betas=self.schedule.betas, weight_decay=self.schedule.weight_decay
         )
+        # Prepared, so that it undoes the scaling of float16 gradients and skips steps that overflowed.
+        return self.accelerator.prepare_optimizer(optimizer, device_placement=False)
 
     def gan_image(self, latent: Tensor, size: int, generator: nn.Module | None = None) -> Tensor:
         """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about
@@ -75,7 +101,7 @@ class Run:
         if self.perceptual is None:
             return []
         with self.accelerator.autocast():
-            maps = self.perceptual.features(images, self.config.loss.perceptual_layers)
+            maps = self.perceptual.features(_as_weights(images, self.perceptual), self.config.loss.perceptual_layers)
         return [m.float() for m in maps]
 
     def projection_features(self, images: Tensor) -> list[Tensor]:
@@ -83,13 +109,14 @@ class Run:
         if self.discriminator is None:
             return self.image_features(images)
         with self.accelerator.autocast():
+            images = _as_weights(images, self.discriminator)
             maps = self.discriminator.features(images, self.config.loss.discriminator_layers)
         return [m.float() for m in maps]
 
     def tick(self, step: str, iteration: int, iterations: int, loss: Tensor, preview: Callable[[], Any]) -> None:
         """Report one finished iteration; raises Cancelled where the callback returns False, and stops on NaN."""
-        self.clock.done += STEP_COST[step]
         value = float(loss)
+        self.clock.note(step, self.round, value)
         if value != value:
             raise FloatingPointError(
                 f"the loss of step '{step}' became NaN at iteration {iteration + 1}: lower the learning rate of the "
@@ -109,3 +136,8 @@ class Run:
         )
         if self.callback(progress) is False:
             raise Cancelled(f"cancelled in step '{step}' at iteration {iteration + 1} of {iterations}.")
+
+
+def _as_weights(images: Tensor, network: nn.Module) -> Tensor:
+    """``images`` in the precision that the network's weights are held in."""
+    return images.to(next(network.parameters()).dtype)

@@ -82,10 +82,11 @@ class LatentProjection:
 
 def gan_image(generator: nn.Module, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:
     """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about -1..1,
-    its central ``crop_fraction``."""
+    its central ``crop_fraction``. Of the latents' dtype, whatever the generator's weights are stored in."""
+    dtype, latent = latent.dtype, latent.to(generator.latent_mean.dtype)
     if crop_fraction == 1:
-        return generator.image_at(latent, size)
-    image = generator(latent)
+        return generator.image_at(latent, size).to(dtype)
+    image = generator(latent).to(dtype)
     side = round(image.shape[-1] * crop_fraction)
     first = (image.shape[-1] - side) // 2
     image = image[..., first : first + side, first : first + side]

@@ -28,7 +28,9 @@ class MappingNetwork(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}, must be (B, {self.latent_dim}).")
         if start == 0:
-            z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+            # In float32 where z is shorter: float16 has no 1e-8, and z = 0 would become NaN.
+            wide = z.to(torch.promote_types(z.dtype, torch.float32))
+            z = (wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + 1e-8)).to(z.dtype)
         for layer in self.layers[start:stop]:
             z = F.leaky_relu(layer(z), 0.2) * math.sqrt(2.0)
         return z

@@ -1,0 +1,158 @@
+"""From what the user hands over (photographs, samples, latents, masks) to the targets of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.records import Alignment, InputError, Sample, Targets
+from gan2shape_hub.results.image_files import to_pil
+from gan2shape_hub.run import Run
+from gan2shape_hub.stages.align import align_photograph
+from gan2shape_hub.stages.invert import invert
+from gan2shape_hub.stages.prepare import MIN_SIDE, Prepared, load_image, prepare_square
+
+
+@dataclass(frozen=True)
+class Item:
+    """One checked input: its latent (1, D) or (1, L, D), or where it was cut out of its photograph."""
+
+    given: Any
+    latent: Tensor | None
+    cut: Alignment | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What repeats this input, for result.json."""
+        if isinstance(self.given, Sample):
+            return {"sample_seed": self.given.seed, "truncation": self.given.truncation}
+        if self.cut is None:
+            return {"latent": self.latent.tolist()}
+        own = {"faces": self.cut.faces, "square": [round(float(v), 2) for v in self.cut.matrix.ravel()]}
+        return {"image": str(self.given), **own} if isinstance(self.given, (str, Path)) else own
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The targets of a run (K images), their prepared squares as sharp as they came ((3, P, P) each), and how well the
+    generator expresses each photograph (dB; None for latents)."""
+
+    targets: Targets
+    sources: list[Tensor]
+    quality_db: list[float | None]
+
+
+def check_items(
+    items: Sequence[Any],
+    generator: nn.Module,
+    config: CategoryConfig,
+    *,
+    align: bool = True,
+    face_index: int | None = None,
+) -> list[Item]:
+    """Read and check every input before any of them costs time; InputError names the first that cannot be used."""
+    if not items:
+        raise InputError("image is an empty list, must hold at least one image or latent.")
+    how, checked = config.align if align else "none", []
+    for k, item in enumerate(items):
+        label = f"'{item}'" if isinstance(item, (str, Path)) else "image" if len(items) == 1 else f"image {k + 1}"
+        latent = latent_of(item, generator)
+        cut = None
+        if latent is None:
+            cut = align_photograph(load_image(item, name=label), how, config.image_size, face_index, label)
+        checked.append(Item(item, latent, cut))
+    return checked
+
+
+def latent_of(item: Any, generator: nn.Module) -> Tensor | None:
+    """The latent (1, D) or (1, L, D) that ``item`` is, or None where it is an image.
+
+    InputError for a tensor that can be no image, nor a latent of this generator.
+    """
+    latent = item.latent if isinstance(item, Sample) else item
+    if not isinstance(latent, Tensor):
+        return None
+    d, layers, shape = generator.latent_dim, generator.num_latents, tuple(latent.shape)
+    if shape in ((d,), (1, d)):
+        latent = latent.reshape(1, d)
+    elif shape != (1, layers, d):
+        flat = len(shape) == 1 or (len(shape) == 2 and shape[0] < MIN_SIDE)
+        if flat or isinstance(item, Sample) or (len(shape) == 3 and shape[0] == 1 and shape[1] < MIN_SIDE):
+            raise InputError(
+                f"latent has shape {shape}, must be ({d}), (1, {d}) or (1, {layers}, {d}): pass several as a list."
+            )
+        return None
+    if not bool(torch.isfinite(latent).all()):
+        raise InputError("latent has values that are NaN or infinite: pass the latent of a sample.")
+    return latent.detach()
+
+
+def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
+    """Object masks (count, 1, S, S) in 0..1 of what the user gave; None where nothing was given. InputError names what
+    is wrong with it."""
+    if mask is None:
+        return None
+    if isinstance(mask, (Image.Image, np.ndarray)):
+        mask = torch.from_numpy(np.array(mask.convert("L") if isinstance(mask, Image.Image) else mask))
+        mask = mask / 255 if mask.dtype == torch.uint8 else mask
+    if not isinstance(mask, Tensor):
+        raise InputError(f"mask is of type {type(mask).__name__}: pass a tensor, an array or a PIL image.")
+    size = config.image_size
+    channel = () if mask.ndim < 4 else (1,)
+    if tuple(mask.shape) not in ((size, size), (1, *channel, size, size), (count, *channel, size, size)):
+        several = "" if count == 1 else f" or ({count}, {size}, {size})"
+        raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}){several}.")
+    mask = mask.detach().float().reshape(-1, 1, size, size)
+    if not bool(((mask >= 0) & (mask <= 1)).all()):  # NaN compares false
+        raise InputError("mask has values outside 0..1: pass 1 on the object and 0 elsewhere.")
+    return mask.expand(count, 1, size, size)
+
+
+def make_inputs(items: list[Item], masks: Tensor | None, run: Run) -> Inputs:
+    """Generate the images of the latents, find the latents of the photographs."""
+    config, generator = run.config, run.generator
+    sources, images, latents, originals, found_masks = [], [], [], [], []
+    quality: list[float | None] = []
+    for k, item in enumerate(items):
+        if item.cut is None:
+            latent = item.latent.to(run.device, generator.latent_mean.dtype)
+            with torch.no_grad():
+                full = generator(latent).float().clamp(-1, 1)
+                original = run.gan_image(latent, config.image_size).clamp(-1, 1)
+            prepared = _prepare(to_pil(full[0]), config)
+            quality.append(None)
+        else:
+            prepared = _prepare(item.cut.square, config)
+            found = invert(prepared.image.to(run.device), run.schedule.invert_iterations, run)
+            latent, original = found.latent, found.image
+            quality.append(round(found.psnr_db, 2))
+        sources.append(prepared.source[0].to(run.device))
+        images.append(prepared.image.to(run.device))
+        latents.append(latent.float())
+        originals.append(original)
+        own = prepared.mask if masks is None else masks[k : k + 1]
+        found_masks.append((torch.ones_like(prepared.image[:, :1]) if own is None else own).to(run.device))
+        if config.use_mask and not bool((found_masks[-1] > 0.5).any()):
+            raise InputError("mask is empty: it must be 1 on the object.")
+    if len({latent.ndim for latent in latents}) > 1:
+        latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
+    targets = Targets(
+        images=torch.cat(images),
+        latents=torch.cat(latents),
+        originals=torch.cat(originals),
+        masks=torch.cat(found_masks) if config.use_mask else None,
+    )
+    return Inputs(targets, sources, quality)
+
+
+def _prepare(square: Image.Image, config: CategoryConfig) -> Prepared:
+    crop = round(min(square.size) * config.crop_fraction) if config.center_crop else 0
+    return prepare_square(square, config.image_size, center_crop=crop)
