@@ -33,9 +33,9 @@ def make_accelerator(device: torch.device | str | None = None, mixed_precision: 
     on_cpu = device is not None and torch.device(device).type == "cpu"
     if AcceleratorState._shared_state:
         state = AcceleratorState()
-        # A state that was made for the CPU would keep a later pipeline off the GPU.
-        asked_for_cpu = bool(getattr(state, "_cpu", state.device.type == "cpu"))
-        if state.mixed_precision != mixed_precision or asked_for_cpu != on_cpu:
+        # A state that was made for the CPU alone would keep a later pipeline off the GPU.
+        other_device = state.device.type != "cpu" if on_cpu else bool(getattr(state, "_cpu", False))
+        if state.mixed_precision != mixed_precision or other_device:
             AcceleratorState._reset_state(reset_partial_state=True)
     try:
         return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)

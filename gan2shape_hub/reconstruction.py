@@ -283,7 +283,9 @@ class Reconstruction:
 
     @torch.no_grad()
     def _through_gan(self, pose: Pose, light: Light) -> Image.Image:
-        return to_pil(self.editor.generator(self.project(pose, light))[0].clamp(-1, 1))
+        generator = self.editor.generator
+        latent = self.project(pose, light).to(generator.latent_mean.dtype)
+        return to_pil(generator(latent)[0].float().clamp(-1, 1))
 
     def paste(self, edited: Image.Image | Tensor, *, feather: float = 0.12) -> Image.Image:
         """``edited`` (a relit or turned square, any size) in its place in the photograph, fading out toward its edge

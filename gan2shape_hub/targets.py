@@ -126,7 +126,7 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run) -> Inputs:
             latent = item.latent.to(run.device, generator.latent_mean.dtype)
             with torch.no_grad():
                 full = generator(latent).float().clamp(-1, 1)
-                original = run.gan_image(latent, config.image_size).clamp(-1, 1)
+                original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)
             prepared = _prepare(to_pil(full[0]), config)
             quality.append(None)
         else:

@@ -13,8 +13,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
+import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "face"
@@ -48,96 +51,129 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if (options.image is None) == (options.seed is None):
         parser.error("give either an image or --seed")
+    for name in ("seed", "run_seed"):
+        if not 0 <= (getattr(options, name) or 0) < 2**63:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}, must be 0 or more and below 2^63")
     try:
-        options.views = [float(v) for v in options.views.split(",")] if options.views else []
+        views = [float(v) for v in options.views.split(",")] if options.views else []
+        if not all(math.isfinite(v) for v in views):
+            raise ValueError
     except ValueError:
         parser.error(f"--views is '{options.views}', must be numbers separated by commas, such as -30,0,30")
+    options.views = views
     return options
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """``--views -30,0`` as ``--views=-30,0``: argparse takes a list that starts with a minus for another option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--views" and argument[:1] == "-" and argument[1:2] in "0123456789.":
+            joined[-1] = f"--views={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 class ProgressBar:
     """What the run is doing, how far it is and how long it still takes, on standard error."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=100, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}", file=sys.stderr, dynamic_ncols=True
-        )
+        self._bar = None
 
     def __call__(self, progress) -> None:
+        if self._bar is None:  # only once something runs: an input that is refused leaves one line, the error
+            from tqdm import tqdm
+
+            form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+            self._bar = tqdm(total=100, bar_format=form, file=sys.stderr, dynamic_ncols=True)
         self._bar.set_description_str(f"{STEPS[progress.step]} {progress.iteration}/{progress.iterations}")
         self._bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
         self._bar.update(max(progress.fraction * 100 - self._bar.n, 0))
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    # Imported here, so that --help and mistakes in the arguments are answered at once.
-    from gan2shape_hub import Cancelled, GAN2ShapePipeline
-
-    bar = None
+    bar = None if options.quiet else ProgressBar()
     try:
-        begun = time.perf_counter()
-        pipeline = GAN2ShapePipeline.from_pretrained(
-            options.checkpoint, device=options.device, mixed_precision=options.precision
-        )
-        if options.seed is not None:
-            item = pipeline.sample(seed=options.seed, truncation=options.truncation)
-        else:
-            item = options.image
-        bar = None if options.quiet else ProgressBar()
-        result = pipeline(
-            item,
-            preset=options.preset,
-            seed=options.run_seed,
-            callback=bar,
-            align=not options.no_align,
-            face_index=options.face,
-            tuned=options.tune,
-        )
-        if bar:
-            bar.close()
-        result.settings.update(checkpoint=options.checkpoint, image=options.image)
-        result.warn_if_poor()
-        if result.settings.get("faces", 0) > 1 and options.face is None:
-            print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
-        files = result.save(options.output, turntable=not options.no_turntable)
-        files += save_edits(result, Path(options.output), options.views, options.light)
-        report = {
-            "output": str(options.output),
-            "files": [file.name for file in files],
-            "seconds": round(time.perf_counter() - begun, 1),
-            **{key: result.settings[key] for key in ("preset", "seed", "psnr_db")},
-        }
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"reconstruct: {message}", file=sys.stderr)
+            report = reconstruct(options, bar)
         print(json.dumps(report) if options.json else f"{options.output}: {', '.join(report['files'])}")
         return 0
     except KeyboardInterrupt:
-        message = "stopped: nothing half-written was left."
-    except (OSError, ValueError, FloatingPointError, Cancelled) as error:
-        message = str(error)
+        message, code = "stopped: nothing half-written was left.", 130
+    except (OSError, ValueError, FloatingPointError) as error:
+        message, code = str(error), 1
     finally:
         if bar:
             with contextlib.suppress(Exception):
                 bar.close()
     print(f"reconstruct: {message}", file=sys.stderr)
-    return 1
+    return code
 
 
-def save_edits(result, folder: Path, views: list[float], lights: list[str]) -> list[Path]:
-    """Rotations and relightings through the GAN, as ``rotated_<yaw>.png`` and ``relit_<light>.png``."""
+def reconstruct(options: argparse.Namespace, bar: ProgressBar | None) -> dict:
+    """Do what the command line asks for; what is reported about it."""
+    begun = time.perf_counter()
+    check_output(Path(options.output))
+    # Imported here, so that --help and mistakes in the arguments are answered at once.
+    from gan2shape_hub import GAN2ShapePipeline
+    from gan2shape_hub.results.edit import preset_light
     from gan2shape_hub.results.image_files import write_image
 
-    files = [write_image(folder / f"rotated_{yaw:+.0f}.png", result.rotate(yaw, through_gan=True)) for yaw in views]
-    return files + [
-        write_image(folder / f"relit_{light}.png", result.relight(light, through_gan=True)) for light in lights
-    ]
+    for light in options.light:
+        preset_light(light)  # a wrong name shows now, and not after the run
+    pipeline = GAN2ShapePipeline.from_pretrained(
+        options.checkpoint, device=options.device, mixed_precision=options.precision
+    )
+    item = options.image
+    if options.seed is not None:
+        item = pipeline.sample(seed=options.seed, truncation=options.truncation)
+    result = pipeline(
+        item,
+        preset=options.preset,
+        seed=options.run_seed,
+        callback=bar,
+        align=not options.no_align,
+        face_index=options.face,
+        tuned=options.tune,
+    )
+    if bar:
+        bar.close()
+    result.settings.update(checkpoint=options.checkpoint, image=options.image)
+    result.warn_if_poor()
+    if result.settings.get("faces", 0) > 1 and options.face is None:
+        print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
+    # All pictures are made before anything is written.
+    edits = {f"rotated_{yaw:+g}.png": result.rotate(yaw, through_gan=True) for yaw in options.views}
+    edits |= {f"relit_{light}.png": result.relight(light, through_gan=True) for light in options.light}
+    files = result.save(options.output, turntable=not options.no_turntable)
+    files += [write_image(Path(options.output) / name, picture) for name, picture in edits.items()]
+    return {
+        "output": str(options.output),
+        "files": [file.name for file in files],
+        "seconds": round(time.perf_counter() - begun, 1),
+        **{key: result.settings[key] for key in ("preset", "seed", "psnr_db")},
+    }
+
+
+def check_output(folder: Path) -> None:
+    """OSError in one sentence where ``folder`` cannot be written, before a run of minutes and not after it."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise OSError(f"cannot write '{folder}' ('{place}' is a file): choose another folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OSError(f"cannot write '{folder}' (no permission in '{place}'): choose a folder you may write to.")
 
 
 if __name__ == "__main__":
