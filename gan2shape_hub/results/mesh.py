@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import focal_px
+from gan2shape_hub.rendering.mesh_renderer import vertex_normals
 from gan2shape_hub.results import cells as grid
 from gan2shape_hub.results.texture import border_columns
 
@@ -108,6 +109,14 @@ def to_export_frame(points: Tensor, camera: CameraConfig) -> Tensor:
     return torch.stack((x, -y, camera.center_depth - z), -1) * scale
 
 
+def export_normals(mesh: SheetMesh, camera: CameraConfig) -> Tensor:
+    """Smooth unit normals (V, 3) in the export frame, outward.
+
+    Handed to trimesh wherever it makes a mesh: its own need scipy, and without it take minutes.
+    """
+    return vertex_normals(to_export_frame(mesh.vertices, camera), mesh.faces)
+
+
 def export_uv(uv: Tensor, texture_size: int) -> Tensor:
     """``SheetMesh.uv`` -> (V, 2) as OBJ has them: v up, 0 and 1 at the outer edges of a texture of that many texels."""
     inner = (uv * (texture_size - 1) + 0.5) / texture_size
@@ -133,6 +142,7 @@ def to_trimesh(mesh: SheetMesh, texture: Image.Image, camera: CameraConfig) -> t
     return trimesh.Trimesh(
         vertices=to_export_frame(mesh.vertices, camera).numpy(),
         faces=mesh.faces.numpy(),
+        vertex_normals=export_normals(mesh, camera).numpy(),
         visual=trimesh.visual.TextureVisuals(uv=uv, material=material),
         process=False,  # merging vertices would reorder them
     )

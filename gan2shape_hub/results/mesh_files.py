@@ -12,7 +12,7 @@ from PIL import Image
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.results.atomic import atomic_file
 from gan2shape_hub.results.image_files import write_image
-from gan2shape_hub.results.mesh import SheetMesh, export_uv, to_export_frame, to_trimesh
+from gan2shape_hub.results.mesh import SheetMesh, export_normals, export_uv, to_export_frame, to_trimesh
 
 
 def write_glb(path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: CameraConfig) -> Path:
@@ -38,7 +38,7 @@ def write_obj(path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: C
             f"newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Ka {png.name}\nmap_Kd {png.name}\n",
             encoding="utf-8",
         )
-    normals = to_trimesh(mesh, texture, camera).vertex_normals
+    normals = export_normals(mesh, camera).numpy()
     corner = mesh.faces.numpy() + 1
     with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         out.write(f"# y up, front facing +z\nmtllib {mtl.name}\no surface\n")
@@ -67,6 +67,7 @@ def write_ply(path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: C
     coloured = trimesh.Trimesh(
         vertices=to_export_frame(mesh.vertices, camera).numpy(),
         faces=mesh.faces.numpy(),
+        vertex_normals=export_normals(mesh, camera).numpy(),
         vertex_colors=np.concatenate((texels[row, column], alpha), 1),
         process=False,
     )
