@@ -118,8 +118,9 @@ class GAN2ShapePipeline:
         force_download: bool = False,
         local_files_only: bool = False,
         variant: str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str | None = None,
+        low_memory: bool = True,
         mixed_precision: str = "no",
         **component_overrides: nn.Module | None,
     ) -> GAN2ShapePipeline:
@@ -129,13 +130,18 @@ class GAN2ShapePipeline:
             name_or_folder: an existing folder wins over a Hub id ``org/name``.
             revision, token, cache_dir, force_download, local_files_only: as ``huggingface_hub`` has them.
             variant: weights named ``model.<variant>.safetensors``.
-            dtype: of the weights in memory; the reconstruction itself trains in float32.
-            device: None takes the GPU, MPS or CPU that accelerate finds.
+            dtype: of the weights in memory, ``torch.float32``, ``torch.float16`` or ``torch.bfloat16`` (or ``"fp32"``,
+                ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32.
+            device: None takes the GPU, MPS or CPU that accelerate finds. Weights go there straight from the files.
+            low_memory: never hold a second copy of the weights while loading; False builds every network in full
+                before it is filled. The pipeline is the same.
             mixed_precision: "no", "bf16" or "fp16" autocast of the networks during reconstruction.
-            component_overrides: a component by name (``depth_net=...``), or None to leave it out.
+            component_overrides: a component by name (``depth_net=...``), or None to leave it out; its files are
+                neither fetched nor looked at.
 
         Raises:
             OSError: one sentence naming what is missing or malformed, and the remedy.
+            ValueError: ``dtype``, ``device``, ``variant`` or ``mixed_precision`` is none that there is.
         """
         unknown = set(component_overrides) - {"generator", *OPTIONAL_COMPONENTS}
         if unknown:
@@ -143,6 +149,8 @@ class GAN2ShapePipeline:
                 f"from_pretrained has no argument {sorted(unknown)[0]!r}: components are generator, "
                 f"{', '.join(OPTIONAL_COMPONENTS)}."
             )
+        dtype = hub.check_dtype(dtype)
+        place = make_accelerator(None if device is None else check_device(device), mixed_precision).device
         folder = hub.resolve(
             name_or_folder,
             revision=revision,
@@ -151,9 +159,15 @@ class GAN2ShapePipeline:
             force_download=force_download,
             local_files_only=local_files_only,
             variant=variant,
+            only=tuple(name for name in hub.COMPONENTS if name not in component_overrides),
         )
         config, components = hub.load_components(
-            folder, variant=variant, dtype=dtype, overrides=component_overrides or None
+            folder,
+            variant=variant,
+            dtype=dtype,
+            device=place if device is None else device,
+            overrides=component_overrides or None,
+            low_memory=low_memory,
         )
         try:
             return cls(config, **components, device=device, mixed_precision=mixed_precision)
@@ -165,21 +179,30 @@ class GAN2ShapePipeline:
         folder: str | Path,
         *,
         variant: str | None = None,
-        max_shard_size: str = "5GB",
-        dtype: torch.dtype | None = None,
+        max_shard_size: int | str = "5GB",
+        dtype: torch.dtype | str | None = None,
         card: str | None = None,
     ) -> Path:
-        """Write the checkpoint folder that ``from_pretrained`` opens, atomically. ``dtype`` stores floats in it."""
-        hub.save_components(
+        """Write the checkpoint folder that ``from_pretrained`` opens: whole or not at all, the same bytes every time.
+
+        Args:
+            variant: part of the weights' names, ``model.<variant>.safetensors``.
+            max_shard_size: larger components are split into files of at most so many bytes (``"500MB"``, or a number).
+            dtype: floating point tensors are stored as it (None: as they are).
+            card: text of README.md (None keeps the one that is there, or writes a plain one).
+
+        Raises:
+            OSError: ``folder`` holds something else, or cannot be written.
+        """
+        return hub.save_components(
             folder,
             self.config,
             self.components,
             card=card,
             variant=variant,
             max_shard_size=max_shard_size,
-            dtype=dtype,
+            dtype=None if dtype is None else hub.check_dtype(dtype),
         )
-        return Path(folder)
 
     def push_to_hub(
         self,
@@ -189,14 +212,21 @@ class GAN2ShapePipeline:
         revision: str | None = None,
         create_pr: bool = False,
         commit_message: str = "Upload category",
-        token: str | None = None,
+        token: str | bool | None = None,
         variant: str | None = None,
-        dtype: torch.dtype | None = None,
+        max_shard_size: int | str = "5GB",
+        dtype: torch.dtype | str | None = None,
         card: str | None = None,
     ) -> str:
-        """Publish the checkpoint as a model repository of the Hub; returns the commit's address."""
+        """Publish the checkpoint as a model repository of the Hub; returns the commit's (or pull request's) address.
+
+        ``private``, ``revision``, ``create_pr``, ``commit_message`` and ``token`` are as ``huggingface_hub`` has them,
+        the rest as in ``save_pretrained``. OSError in one sentence with the remedy.
+        """
         with tempfile.TemporaryDirectory() as temporary:
-            folder = self.save_pretrained(Path(temporary) / "checkpoint", variant=variant, dtype=dtype, card=card)
+            folder = self.save_pretrained(
+                Path(temporary) / "checkpoint", variant=variant, max_shard_size=max_shard_size, dtype=dtype, card=card
+            )
             return hub.push(
                 folder,
                 repo_id,

@@ -2,7 +2,7 @@
 
 Examples:
     python scripts/convert_checkpoint.py rosinality stylegan2-church.pt --category church --output checkpoints/church
-    python scripts/convert_checkpoint.py nvidia afhqcat.pkl --category cat --output checkpoints/cat
+    python scripts/convert_checkpoint.py nvidia afhqcat.pkl --category cat --space pca --output checkpoints/cat
     python scripts/convert_checkpoint.py gan2shape --stylegan2 stylegan2-celeba-config-e.pt \\
         --shape-nets celeba_pretrain.pth --view-mvn celeba_view_mvn.pth --light-mvn celeba_light_mvn.pth \\
         --category face --output checkpoints/celeba
@@ -21,14 +21,23 @@ from collections.abc import Callable, Sequence
 def _rosinality(args: argparse.Namespace) -> object:
     from gan2shape_hub.conversion import rosinality
 
-    return rosinality.convert(args.file, args.category, args.output, args.size, args.overwrite, args.license)
+    return rosinality.convert(
+        args.file, args.category, args.output, args.size, args.overwrite, args.license, args.space
+    )
 
 
 def _nvidia(args: argparse.Namespace) -> object:
     from gan2shape_hub.conversion import nvidia
 
     return nvidia.convert(
-        args.file, args.category, args.output, args.size, args.conv_clamp or None, args.overwrite, args.license
+        args.file,
+        args.category,
+        args.output,
+        args.size,
+        args.conv_clamp or None,
+        args.overwrite,
+        args.license,
+        args.space,
     )
 
 
@@ -66,6 +75,16 @@ def _category(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", default="unknown", metavar="ID", help="licence of the weights, for the model card")
 
 
+def _space(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--space",
+        default="mapping_tail",
+        choices=("mapping_tail", "pca"),
+        help="where latents are moved: mapping_tail as in the paper, for reconstructions from the ellipsoid; pca, "
+        "principal components of W, for shape networks that scripts/pretrain.py makes (default: mapping_tail)",
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line; a further format is one more subcommand here."""
     main_parser = argparse.ArgumentParser(
@@ -77,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("file", metavar="FILE.pt")
     command.add_argument("--size", type=int, help="image size; inferred, and checked where given")
     _category(command)
+    _space(command)
     _common(command, _rosinality)
 
     command = commands.add_parser("nvidia", help="a .pkl of stylegan2-ada-pytorch, or its state dict")
@@ -89,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         help="clamp of the activations, for state dicts, which do not say (a .pkl does); 0: none (default: 256)",
     )
     _category(command)
+    _space(command)
     _common(command, _nvidia)
 
     command = commands.add_parser("gan2shape", help="the files that GAN2Shape released")

@@ -19,6 +19,7 @@ from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
+from .components import with_space
 from .restricted_pickle import Network, load_network_pickle
 from .rosinality import MAPPING_GAIN, SQRT2, load_torch_file, strip_module_prefix
 from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
@@ -36,12 +37,17 @@ def convert(
     conv_clamp: float | None = DEFAULT_CLAMP,
     overwrite: bool = False,
     license_id: str = "unknown",
+    space: str = "mapping_tail",
 ) -> Report:
-    """Write the checkpoint folder ``output`` from an NVIDIA file; ConversionError or ConfigError in a sentence."""
+    """Write the checkpoint folder ``output`` from an NVIDIA file; ConversionError or ConfigError in a sentence.
+
+    ``space``: where step 2 moves latents, see ``components.with_space``.
+    """
     category_preset(category)  # before reading a large file
     generator, discriminator, report = read_file(path, size, conv_clamp)
+    generator, changes = with_space(generator, space)
     components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id), components, report, overwrite)
+    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
     return report
 
 

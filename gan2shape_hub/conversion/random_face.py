@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan2shape_hub.conversion.components import latent_statistics
 from gan2shape_hub.conversion.verify import ConversionError, Report, finish
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.presets import shipped_face_config
@@ -68,18 +69,10 @@ def read_generator(wheel: Path, *, verify_hash: bool = True) -> MobileStyleGANGe
 @torch.no_grad()
 def set_latent_statistics(generator: MobileStyleGANGenerator, samples: int = 40_000, seed: int = 0) -> None:
     """Fill in the mean of W and its first principal components (directions and standard deviations)."""
-    rng = torch.Generator().manual_seed(seed)
-    z = torch.randn(samples, generator.latent_dim, generator=rng)
-    w = torch.cat([generator.mapping(chunk) for chunk in z.split(4096)]).double()
-    mean = w.mean(dim=0)
-    values, vectors = torch.linalg.eigh((w - mean).T @ (w - mean) / (samples - 1))
-    n = generator.component_basis.shape[0]
-    basis = vectors.flip(1)[:, :n].T
-    # Sign convention: the largest entry of a direction is positive, so that a rebuild gives the same basis.
-    basis = basis * basis.gather(1, basis.abs().argmax(dim=1, keepdim=True)).sign()
+    mean, basis, std = latent_statistics(generator, generator.component_basis.shape[0], samples, seed)
     generator.latent_mean.copy_(mean)
     generator.component_basis.copy_(basis)
-    generator.component_std.copy_(values.flip(0)[:n].sqrt())
+    generator.component_std.copy_(std)
 
 
 def _read_ir(archive: zipfile.ZipFile, stem: str) -> list[tuple[str, np.ndarray]]:

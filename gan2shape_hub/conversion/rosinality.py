@@ -20,6 +20,7 @@ from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
+from .components import with_space
 from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
 
 MAPPING_GAIN = 0.01
@@ -34,12 +35,17 @@ def convert(
     size: int | None = None,
     overwrite: bool = False,
     license_id: str = "unknown",
+    space: str = "mapping_tail",
 ) -> Report:
-    """Write the checkpoint folder ``output`` from a rosinality ``.pt``; ConversionError, ConfigError: one sentence."""
+    """Write the checkpoint folder ``output`` from a rosinality ``.pt``; ConversionError, ConfigError: one sentence.
+
+    ``space``: where step 2 moves latents, see ``components.with_space``.
+    """
     category_preset(category)  # before reading a large file
     generator, discriminator, report = read_file(path, size)
+    generator, changes = with_space(generator, space)
     components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id), components, report, overwrite)
+    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
     return report
 
 

@@ -3,11 +3,19 @@
 from .card_rules import lint_card
 from .checkpoint import load_components, read_components, read_config, save_components, write_card
 from .errors import CheckpointError
-from .remote import card_problems, files_to_push, push, resolve
+from .layout import SLOTS
+from .publish import card_problems, files_to_push, push
+from .remote import resolve
+from .weights import check_dtype
+
+COMPONENTS = tuple(SLOTS)
+"""Names that a component of a checkpoint may have."""
 
 __all__ = [
+    "COMPONENTS",
     "CheckpointError",
     "card_problems",
+    "check_dtype",
     "files_to_push",
     "lint_card",
     "load_components",

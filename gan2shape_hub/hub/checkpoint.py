@@ -185,17 +185,22 @@ def load_components(
     device: str | torch.device = "cpu",
     overrides: dict[str, nn.Module | None] | None = None,
     only: tuple[str, ...] | None = None,
+    low_memory: bool = True,
 ) -> tuple[CategoryConfig, dict[str, nn.Module]]:
     """Read a checkpoint strictly: every file is checked before any network is built.
 
     Args:
+        device: every tensor goes there straight from its file, without a copy of the whole in between.
         dtype: floating point tensors are converted to this; None keeps what is stored.
         overrides: networks to use instead of the checkpoint's, by name; None leaves an optional one out. The files
             of overridden components are not looked at.
         only: names of the components to load; None: all there are.
+        low_memory: networks are built without memory and weights go straight from the file to their place, one tensor
+            at a time: memory holds one copy. False: a network is built as its constructor does it, and then filled,
+            which takes a second copy of it for a moment; the result is the same to the bit.
 
-    Returns the configuration and the networks by name, in evaluation mode, without gradients. Weights go straight
-    from the file to their place: memory holds one copy. CheckpointError (an OSError) names the file and the remedy.
+    Returns the configuration and the networks by name, in evaluation mode, without gradients. CheckpointError (an
+    OSError) names the file and the remedy.
     """
     folder = Path(folder)
     overrides = dict(overrides or {})
@@ -211,7 +216,7 @@ def load_components(
     }
     networks: dict[str, nn.Module] = {}
     for slot, (cls, arguments, files) in plans.items():
-        networks[slot] = _build(folder / slot, cls, arguments, files, dtype, torch.device(device))
+        networks[slot] = _build(folder / slot, cls, arguments, files, dtype, torch.device(device), low_memory)
     networks.update({name: network for name, network in overrides.items() if network is not None})
     return config, networks
 
@@ -246,6 +251,7 @@ def _build(
     files: WeightFiles,
     dtype: torch.dtype | None,
     device: torch.device,
+    low_memory: bool,
 ) -> nn.Module:
     try:
         with torch.device("meta"):
@@ -254,7 +260,7 @@ def _build(
         reason = str(error).strip().rstrip(".")
         raise CheckpointError(f"{folder / CONFIG}: {reason}; correct it, or {UPGRADE}.") from None
     _check_shapes(network, files)
-    if _has_unsaved_tensors(network):
+    if not low_memory or _has_unsaved_tensors(network):
         # Tensors that no file holds are computed by the constructor, so it has to run for real.
         with torch.random.fork_rng(devices=[]):
             network = cls.from_config(arguments)

@@ -1,35 +1,37 @@
-"""The Hub: a name or a folder to a local folder, and a folder to a repository."""
+"""The Hub: a name or a folder to a local folder with everything that loading needs."""
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from gan2shape_hub.version import __version__
 
-from .card_rules import lint_card
 from .errors import CheckpointError
-from .layout import CARD, CONFIG, INDEX, SLOTS, file_patterns, read_index, read_json, shard_index_name, weights_name
-from .weights import inspect_weights
+from .layout import CONFIG, INDEX, file_patterns, read_index, read_json, shard_index_name, weights_name
 
 LIBRARY = "gan2shape-hub"
-_EXTRA = ("LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt", "NOTICE.md")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-_FIGURES = "figures"
+ERRORS = (OSError, ValueError, RuntimeError, EntryNotFoundError, httpx2.HTTPError)
+"""What the client raises."""
 _RETRY_WAITS_S = (1.0, 2.0)
+_Result = TypeVar("_Result")
 
 
 def resolve(
@@ -49,7 +51,7 @@ def resolve(
     of which only the needed files are fetched into the Hub's cache. ``only`` names the components to fetch.
 
     CheckpointError (an OSError) says what is wrong and what to do about it: no network, no such repository, a gated
-    one, no such revision, a malformed id, a cache that holds only a part.
+    one, no such revision, a malformed id, a cache that holds only a part, one that cannot be written.
     """
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
@@ -57,9 +59,14 @@ def resolve(
     name = os.fspath(name_or_folder)
     if not isinstance(name_or_folder, str) or folder.exists():
         raise CheckpointError(f"{name} is not a folder: check the path, or give the id of a Hub repository.")
-    for wait_s in (*_RETRY_WAITS_S, None):
-        try:
-            path = snapshot_download(
+    if force_download and (local_files_only or constants.HF_HUB_OFFLINE):
+        raise CheckpointError(
+            f"'{name}' cannot be downloaded again (force_download) without the network: drop force_download, or unset "
+            "HF_HUB_OFFLINE and local_files_only."
+        )
+    try:
+        path = patiently(
+            lambda: snapshot_download(
                 name,
                 revision=revision,
                 token=token,
@@ -70,23 +77,28 @@ def resolve(
                 library_name=LIBRARY,
                 library_version=__version__,
             )
-            break
-        except (OSError, ValueError, EntryNotFoundError, httpx2.HTTPError) as error:
-            if wait_s is None or not _is_transient(error):
-                raise _explained(error, name, revision) from error
-            time.sleep(wait_s)
+        )
+    except ERRORS as error:
+        raise _explained(error, name, revision, cache_dir) from error
     snapshot = Path(path)
     _check_complete(snapshot, name, variant, only)
     return snapshot
 
 
-def _is_transient(error: Exception) -> bool:
-    """Whether the Hub answered that it is busy or down, which the client does not retry for every kind of request."""
-    answer = _http_error(error)
-    return answer is not None and answer.response.status_code in (429, 500, 502, 503, 504)
+def patiently(ask: Callable[[], _Result]) -> _Result:
+    """``ask()``, again where the Hub is busy or down, which the client does not do for every kind of request."""
+    for wait_s in _RETRY_WAITS_S:
+        try:
+            return ask()
+        except ERRORS as error:
+            answer = http_error(error)
+            if answer is None or answer.response.status_code not in (429, 500, 502, 503, 504):
+                raise
+            time.sleep(wait_s)
+    return ask()
 
 
-def _http_error(error: BaseException) -> HfHubHTTPError | None:
+def http_error(error: BaseException) -> HfHubHTTPError | None:
     """The Hub's answer behind an error: the client wraps some of them in "not in the cache either"."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
@@ -130,10 +142,12 @@ def missing_files(folder: Path, variant: str | None, only: tuple[str, ...] | Non
     return missing
 
 
-def _explained(error: Exception, name: str, revision: str | None) -> CheckpointError:
+def _explained(
+    error: Exception, name: str, revision: str | None, cache_dir: str | os.PathLike | None
+) -> CheckpointError:
     """The client's error as one sentence with a remedy. Never quotes headers, so that no token can leak."""
     where = constants.ENDPOINT
-    error = _http_error(error) or error
+    error = http_error(error) or error
     if isinstance(error, HFValidationError):
         return CheckpointError(
             f"'{name}' is neither an existing folder nor a Hub id: check the path, or write the id as 'owner/name'."
@@ -175,51 +189,18 @@ def _explained(error: Exception, name: str, revision: str | None) -> CheckpointE
             f"'{name}' cannot be had from {where} ({type(error).__name__}): check the network connection and try "
             "again; what has arrived is kept."
         )
+    if isinstance(error, OfflineModeIsEnabled):
+        return CheckpointError(f"'{name}' cannot be had while HF_HUB_OFFLINE is set: unset it.")
+    if isinstance(error, OSError) and error.errno in _NO_PLACE:
+        return CheckpointError(
+            f"'{name}' cannot be stored in {cache_dir or constants.HF_HUB_CACHE} ({error.strerror}): free some space "
+            "or mend its permissions, or choose another place with cache_dir= or HF_HOME; what has arrived is kept."
+        )
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return CheckpointError(f"'{name}' cannot be had ({reason}): try again, or with force_download=True.")
 
 
-def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
-    """(path within the repository, bytes) of everything that ``push`` would send, sorted.
-
-    Only what belongs to a checkpoint: its files, the card, a licence, pictures beside them and
-    ``figures/``. CheckpointError where the
-    checkpoint is not complete.
-    """
-    folder = Path(folder)
-    index = read_index(folder)
-    names = [n for n in (CONFIG, INDEX, CARD, *_EXTRA) if (folder / n).is_file()]
-    for slot in index.components:
-        weights = sorted(
-            f"{slot}/{f.name}"
-            for f in (folder / slot).glob("model*")
-            if f.name.endswith(".safetensors") or f.name.startswith("model.safetensors.index")
-        )
-        for variant in variants_in(folder / slot):
-            inspect_weights(folder / slot, variant)
-        if not weights or not (folder / slot / CONFIG).is_file():
-            raise CheckpointError(f"{folder / slot} lacks its {CONFIG} or weights: save the checkpoint again.")
-        names += [f"{slot}/{CONFIG}", *weights]
-    figures = folder / _FIGURES
-    names += [f.name for f in folder.iterdir() if f.suffix.lower() in _PICTURES and f.name[0] != "."]
-    names += [f.relative_to(folder).as_posix() for f in figures.rglob("*") if f.is_file() and f.name[0] != "."]
-    return [(name, (folder / name).stat().st_size) for name in sorted(names)]
-
-
-def card_problems(folder: str | os.PathLike, card: str | None = None) -> list[str]:
-    """What the Hub would not like about the card of a checkpoint (or about ``card`` in its place)."""
-    file = Path(folder) / CARD
-    if card is None:
-        if not file.exists():
-            return ["the card is missing."]
-        card = file.read_text(encoding="utf-8")
-    return lint_card(card, Path(folder))
-
-
-def _is_minimal(folder: Path) -> bool:
-    from gan2shape_hub.cards import MINIMAL  # cards checks itself by this package's rules
-
-    return (folder / CARD).is_file() and MINIMAL in (folder / CARD).read_text(encoding="utf-8")
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
 
 
 def variants_in(folder: Path) -> list[str | None]:
@@ -230,52 +211,3 @@ def variants_in(folder: Path) -> list[str | None]:
         if parts[-1] in ("safetensors", "json"):
             found.add(None if len(parts) == 2 else parts[1].split("-")[0])
     return sorted(found, key=str)
-
-
-def push(
-    folder: str | os.PathLike,
-    repo_id: str,
-    *,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    commit_message: str = "Upload GAN2Shape checkpoint",
-    token: str | bool | None = None,
-) -> str:
-    """Send a checkpoint to the Hub in one commit and return its address (the commit's, or the pull request's).
-
-    The repository and the branch ``revision`` are made where they do not exist. Files of the same variant that the
-    checkpoint no longer has (shards, components) are deleted in that commit; anything else in the repository stays. A
-    card that was written for want of a better one does not replace the repository's.
-    CheckpointError (an OSError) says what is wrong and what to do about it.
-    """
-    folder = Path(folder)
-    files = [name for name, _ in files_to_push(folder)]
-    for problem in card_problems(folder):
-        raise CheckpointError(f"{folder / CARD} breaks the Hub's rules, {problem.rstrip('.')}: correct it.")
-    components = read_index(folder).components
-    stale = [f"{slot}/*" for slot in SLOTS if slot not in components]
-    for slot in components:
-        for variant in variants_in(folder / slot):
-            shards = weights_name(variant).format(suffix="-?????-of-?????")
-            stale += [f"{slot}/{n}" for n in (weights_name(variant).format(suffix=""), shards)]
-            stale.append(f"{slot}/{shard_index_name(variant)}")
-    api = HfApi(token=token, library_name=LIBRARY, library_version=__version__)
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        if _is_minimal(folder) and api.file_exists(repo_id, CARD, revision=None if create_pr else revision):
-            files.remove(CARD)
-        info = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=files,
-            delete_patterns=stale,
-            revision=revision,
-            create_pr=create_pr,
-            commit_message=commit_message,
-        )
-    except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
-        raise _explained(error, repo_id, revision) from error
-    return str(info.pr_url or info.commit_url)

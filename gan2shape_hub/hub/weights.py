@@ -20,6 +20,18 @@ _HEADER_LIMIT = 100_000_000
 """The format's own bound on the header, in bytes."""
 
 
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Short names, which ``torch`` does not have."""
+
+
+def check_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """``dtype`` (or its name, as in ``"float16"``, ``"fp16"``); ValueError where weights cannot be loaded as it."""
+    found = dtype if isinstance(dtype, torch.dtype) else _DTYPES.get(dtype, getattr(torch, str(dtype), None))
+    if found not in _DTYPES.values():
+        raise ValueError(f"dtype is {dtype!r}, must be float32, float16 or bfloat16.")
+    return found
+
+
 @dataclass(frozen=True)
 class WeightFiles:
     """The files of one component's weights and the shape of every tensor in them."""
@@ -136,17 +148,20 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(files: WeightFiles, *, dtype: torch.dtype | None, device: torch.device) -> dict[str, Tensor]:
-    """Every tensor, on ``device``; floating point ones as ``dtype`` (None: as stored)."""
+    """Every tensor, on ``device``; floating point ones as ``dtype`` (None: as stored).
+
+    Memory holds the result and one tensor besides.
+    """
     state = {}
-    for file in sorted(set(files.file_of.values())):
+    for name, file in sorted(files.file_of.items()):
         try:
+            # Opened for every tensor: pages of a mapped file count as the process's memory until it is closed.
             with safe_open(file, framework="pt", device="cpu") as stream:
-                for name in stream.keys():  # noqa: SIM118  (not a dictionary)
-                    tensor = stream.get_tensor(name)
-                    keep = dtype is None or not tensor.is_floating_point()
-                    # Always a fresh allocation, one tensor at a time: a view of the mapped file is neither aligned
-                    # (libraries then choose other kernels, whose last bits differ) nor safe if the file changes.
-                    state[name] = tensor.to(device, tensor.dtype if keep else dtype, copy=True)
+                tensor = stream.get_tensor(name)
+                keep = dtype is None or not tensor.is_floating_point()
+                # Always a fresh allocation: a view of the mapped file is neither aligned (libraries then choose other
+                # kernels, whose last bits differ) nor safe if the file changes.
+                state[name] = tensor.to(device, tensor.dtype if keep else dtype, copy=True)
         except SafetensorError as error:
             raise CheckpointError(f"{file} is not a valid safetensors file ({error}): {RESTORE}.") from None
     return state

@@ -109,6 +109,7 @@ class StyleGAN2Generator(Component):
     make the backward to w cheaper; ``requires_grad_(True)`` enables fine-tuning.
 
     ``channels`` lists the widths at 4, 8, ... pixels and overrides ``channel_base`` and ``channel_max``.
+    ``components`` makes room for that many principal components of W (0: none), for projections in their space.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class StyleGAN2Generator(Component):
         mapping_layers: int = 8,
         conv_clamp: float | None = None,
         demod_eps_per_fan_in: bool = False,
+        components: int = 0,
     ) -> None:
         widths = channels_at(image_size, channel_base, channel_max)
         if channels is not None:
@@ -139,6 +141,7 @@ class StyleGAN2Generator(Component):
                 mapping_layers=mapping_layers,
                 conv_clamp=conv_clamp,
                 demod_eps_per_fan_in=demod_eps_per_fan_in,
+                components=components,
             )
         )
         self.image_size = image_size
@@ -150,6 +153,9 @@ class StyleGAN2Generator(Component):
             nn.init.normal_(layer.weight, std=1 / math.sqrt(latent_dim))
             nn.init.zeros_(layer.bias)
         self.register_buffer("latent_mean", torch.zeros(latent_dim))
+        if components:
+            self.register_buffer("component_basis", torch.zeros(components, latent_dim))
+            self.register_buffer("component_std", torch.ones(components))
         self.const = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.convs = nn.ModuleList([StyledConv(widths[0], widths[0], 4, latent_dim, up=False)])
         self.to_rgbs = nn.ModuleList([ToRGB(widths[0], latent_dim)])

@@ -161,30 +161,57 @@ def test_tensors_that_no_file_holds_are_computed(tmp_path, monkeypatch):
     assert torch.equal(networks["depth_net"].table, torch.arange(4.0))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's memory counters")
-def test_memory_holds_one_copy(tmp_path, monkeypatch):
-    network = EDDeconv(3, 1, 32, nf=96)
-    size = sum(t.numel() * 4 for t in network.state_dict().values())
-    assert size > 30e6
-    folder = hub.save_components(
-        tmp_path / "checkpoint", tiny_config(), {"generator": tiny_generator(), "depth_net": network}
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_low_memory_changes_nothing_but_memory(folder, dtype):
+    _, usual = hub.load_components(folder, dtype=dtype)
+    _, other = hub.load_components(folder, dtype=dtype, low_memory=False)
+    for name, network in usual.items():
+        assert not any(t.is_meta for t in (*network.parameters(), *network.buffers()))
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, other[name].state_dict()[key])
+
+
+def test_pipeline_passes_its_arguments_on(folder, monkeypatch):
+    """dtype by name, device and low_memory reach the reader; what is overridden is not looked for."""
+    seen = {}
+    load, resolve = hub.load_components, hub.resolve
+    monkeypatch.setattr(hub, "load_components", lambda *a, **k: (seen.update(k), load(*a, **k))[1])
+    monkeypatch.setattr(hub, "resolve", lambda *a, **k: (seen.update(only=k["only"]), resolve(*a, **k))[1])
+    own = EDDeconv(3, 1, 32, nf=8)
+    loaded = GAN2ShapePipeline.from_pretrained(
+        folder, dtype="bf16", device="cpu", low_memory=False, depth_net=own, perceptual=None
     )
-    del network
+    assert (seen["dtype"], str(seen["device"]), seen["low_memory"]) == (torch.bfloat16, "cpu", False)
+    assert "generator" in seen["only"]
+    assert not {"depth_net", "perceptual"} & set(seen["only"])
+    assert loaded.components["depth_net"] is own
+    assert loaded.perceptual is None
+    assert loaded.generator.latent_mean.dtype == torch.bfloat16
 
-    def anonymous() -> int:
-        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
-        return int(line.split()[1]) * 1024
 
-    seen = []
-    original = nn.Module.load_state_dict
-    monkeypatch.setattr(nn.Module, "load_state_dict", lambda *a, **k: (seen.append(anonymous()), original(*a, **k))[1])
-    hub.load_components(folder, only=("generator",))
-    before = anonymous()
-    seen.clear()
-    _, networks = hub.load_components(folder, only=("depth_net",))
-    assert seen[0] - before < 1.3 * size  # all tensors are read, and the network itself holds none
-    assert anonymous() - before < 1.3 * size
-    assert networks
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "int8"}, "dtype is 'int8', must be float32, float16 or bfloat16"),
+        ({"dtype": torch.int64}, "must be float32"),
+        ({"dtype": "load"}, "must be float32"),
+        ({"device": "toaster"}, "device is 'toaster'"),
+        ({"variant": "../x"}, "variant is '../x'"),
+        ({"mixed_precision": "fp8"}, "mixed_precision is 'fp8'"),
+    ],
+)
+def test_arguments_that_make_no_sense(folder, options, words):
+    with pytest.raises(ValueError, match=words):
+        GAN2ShapePipeline.from_pretrained(folder, **{"device": "cpu", **options})
+    with pytest.raises(TypeError, match="no argument 'depthnet'"):
+        GAN2ShapePipeline.from_pretrained(folder, depthnet=None)
+
+
+def test_saving_takes_a_dtype_by_name(tmp_path):
+    folder = tiny_pipeline().save_pretrained(tmp_path / "half", dtype="fp16", variant="fp16", max_shard_size=30_000)
+    assert len(list(folder.glob("depth_net/model.fp16-*-of-*.safetensors"))) > 1
+    _, kept = hub.load_components(folder, variant="fp16", dtype=None, only=("depth_net",))
+    assert {t.dtype for t in kept["depth_net"].state_dict().values()} == {torch.float16}
 
 
 # -- saving: never half, never over something else ----------------------------------------------------------------

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_pipeline
+from conftest import tiny_config, tiny_generator, tiny_pipeline
 from hub_client import Clients, Outcome
 from hub_server import Fault, HubServer
 
 from gan2shape_hub import cards, hub
+from gan2shape_hub.models.shape_nets import EDDeconv
 
 TOKEN, OTHER = "hf_ownerSecret0123456789", "hf_otherSecret0123456789"
 LATENTS = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
@@ -75,6 +76,14 @@ def folder(tmp_path_factory) -> Path:
     (folder / "figures" / "sheet.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "training.pt").write_bytes(b"must never be sent")
     return folder
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory) -> Path:
+    """A checkpoint with a depth network of 59 MB."""
+    torch.manual_seed(0)
+    networks = {"generator": tiny_generator(), "depth_net": EDDeconv(3, 1, 32, nf=144)}
+    return hub.save_components(tmp_path_factory.mktemp("heavy") / "checkpoint", tiny_config(), networks)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +148,48 @@ def test_components_that_are_not_wanted_are_not_fetched(server, clients, publish
     assert not server.requests("view_net")
 
 
+def test_components_that_are_given_are_not_fetched(server, clients, published, cache):
+    code = """
+from gan2shape_hub import GAN2ShapePipeline
+from gan2shape_hub.models.shape_nets import EDDeconv
+pipeline = GAN2ShapePipeline.from_pretrained(name, cache_dir=cache, device="cpu", depth_net=EDDeconv(3, 1, 32, nf=4))
+result = sorted(pipeline.components)
+"""
+    server.log.clear()
+    answer = clients.run(code, name=published, cache=cache)
+    assert answer.result == ["depth_net", "generator", "view_net"], answer.chain
+    assert server.requests("GET .*/resolve/.*view_net")
+    assert not server.requests("/resolve/.*depth_net")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's memory counters")
+@pytest.mark.parametrize(
+    ("dtype", "low_memory", "copies"),
+    [("float32", True, (0.9, 1.3)), ("float16", True, (0.9, 1.5)), ("float32", False, (1.7, 2.6))],
+)
+def test_memory_holds_one_copy(clients, heavy, dtype, low_memory, copies):
+    """Peak of the resident memory, mapped files included, in copies of the loaded weights."""
+    code = """
+import re, torch
+from gan2shape_hub import hub
+def memory(key):
+    return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+hub.load_components(folder, only=("generator",))
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
+before = memory("VmRSS")
+_, networks = hub.load_components(
+    folder, only=("depth_net",), dtype=getattr(torch, dtype), low_memory=low_memory
+)
+size = sum(t.numel() * t.element_size() for t in networks["depth_net"].state_dict().values())
+result = [size, (memory("VmHWM") - before) / size]
+"""
+    answer = clients.run(code, folder=str(heavy), dtype=dtype, low_memory=low_memory)
+    assert not answer.error, answer.chain
+    size, measured = answer.result
+    assert size > 25e6
+    assert copies[0] < measured < copies[1]
+
+
 UNREACHABLE = """
 import socket
 def refuse(*arguments, **options):
@@ -157,7 +208,7 @@ def test_cached_then_offline(clients, published, cache):
     refused(answer, "owner/never-seen", "ConnectError", "network connection")
 
 
-def test_environment_of_the_client_is_respected(server, clients, published, home, tmp_path):
+def test_environment_of_the_client_is_respected(server, clients, published, folder, tmp_path):
     """HF_HOME, HF_TOKEN and HF_HUB_OFFLINE; nothing is written anywhere else."""
     own = tmp_path / "own"
     environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(own / "hf"), "HF_TOKEN": TOKEN, "HOME": str(own / "user")}
@@ -177,6 +228,9 @@ def test_environment_of_the_client_is_respected(server, clients, published, home
         server.log.clear()
         assert load_well(offline, published)["digest"] == loaded["digest"]
         refused(load(offline, "owner/never-seen"), "HF_HUB_OFFLINE")
+        refused(load(offline, published, force_download=True), "force_download", "HF_HUB_OFFLINE")
+        answer = offline.run(PUSH, folder=str(folder), name="owner/never", options={"token": TOKEN})
+        refused(answer, "owner/never", "unset it")
         assert server.log == []
     finally:
         offline.close()
@@ -251,6 +305,47 @@ def test_busy_hub_is_asked_again(server, clients, published, folder, cache):
     assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
     server.faults.append(Fault(r"GET /api/models/owner/never-seen", status=503, times=3))
     refused(load(clients, "owner/never-seen", cache_dir=cache), "503", "try again")
+
+
+def test_busy_hub_is_asked_again_when_publishing(server, clients, folder):
+    push = lambda **o: clients.run(PUSH, folder=str(folder), name="owner/busy", options={"token": TOKEN, **o})  # noqa: E731
+    server.faults.append(Fault(r"POST /api/repos/create", status=503))
+    server.faults.append(Fault(r"POST .*/owner/busy/commit/", status=503))
+    answer = push()
+    assert not answer.error, answer.chain
+    assert len(server.repos["owner/busy"].commits) == 2  # the empty first one, and ours once
+    server.faults.append(Fault(r"POST .*/owner/busy/preupload/", status=413))
+    refused(push(commit_message="again"), "owner/busy", "413", "try again")
+    server.faults.append(Fault(r"POST .*/owner/busy/preupload/", cut_after=0, times=9))
+    refused(push(commit_message="again"), "not reached", "network connection")
+    server.faults.clear()
+
+
+def test_the_owner_may_be_left_out(server, clients, folder):
+    answer = clients.run(PUSH, folder=str(folder), name="unowned", options={"token": TOKEN})
+    assert not answer.error, answer.chain
+    assert "generator/model.safetensors" in server.files("owner/unowned")
+
+
+NO_SPACE = """
+import errno
+import huggingface_hub.file_download
+def full(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+huggingface_hub.file_download.http_get = full
+"""
+
+
+def test_places_that_cannot_hold_the_cache(clients, published, cache, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    refused(load(clients, published, cache_dir=str(tmp_path / "file")), str(tmp_path / "file"), "cache_dir=", "HF_HOME")
+    answer = clients.run(NO_SPACE + LOAD, name=published, options={"cache_dir": cache})
+    refused(answer, cache, "No space left", "free some space")
+
+
+def test_downloading_again_needs_the_network(clients, published, cache):
+    answer = load(clients, published, cache_dir=cache, force_download=True, local_files_only=True)
+    refused(answer, published, "force_download", "HF_HUB_OFFLINE", "local_files_only")
 
 
 @pytest.mark.parametrize(
