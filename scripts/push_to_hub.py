@@ -14,6 +14,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,7 +31,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--message", default="Upload GAN2Shape checkpoint", help="of the commit")
     parser.add_argument("--card", type=Path, metavar="FACTS.yaml", help="write README.md anew from these facts first")
-    parser.add_argument("--results", type=Path, metavar="FILE.json", help="measurements for that card")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        action="append",
+        metavar="FILE.json",
+        help="measurements for that card (default: those that the facts name)",
+    )
     options = parser.parse_args(arguments)
     if options.results is not None and options.card is None:
         parser.error("--results needs --card: measurements are part of the card")
@@ -43,15 +50,20 @@ def main(arguments: list[str] | None = None) -> int:
     from gan2shape_hub import hub
 
     try:
-        card = make_card(options) if options.card is not None else None
+        card, figures = make_card(options) if options.card is not None else (None, {})
         files = dict(hub.files_to_push(options.folder))
+        files |= {path: source.stat().st_size for path, source in figures.items()}
         if card is not None:
             files["README.md"] = len(card.encode())
         if options.dry_run:
             print(listing(files, options.repository))
-            for problem in hub.card_problems(options.folder, card):
+            for problem in hub.card_problems(options.folder, card, figures):
                 print(f"README.md: {problem}", file=sys.stderr)
             return 0
+        for path, source in figures.items():
+            target = options.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
         if card is not None:
             hub.write_card(options.folder, card)
         print(
@@ -73,17 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def make_card(options: argparse.Namespace) -> str:
-    """README.md out of the facts, with the repository in its snippet."""
-    from gan2shape_hub import cards, hub
+def make_card(options: argparse.Namespace) -> tuple[str, dict[str, Path]]:
+    """README.md out of the facts, with the repository in its snippet, and the figures that it brings along."""
+    from gan2shape_hub import cards
 
-    return cards.generate_card(
-        cards.load_facts(options.card),
-        hub.read_config(options.folder),
-        cards.load_results(options.results) if options.results is not None else None,
-        name=options.repository,
-        components=hub.read_components(options.folder),
-    )
+    card = cards.card_of_folder(options.card, options.folder, results=options.results, name=options.repository)
+    return card, cards.figure_sources(options.card)
 
 
 def listing(files: dict[str, int], repository: str) -> str:

@@ -1,7 +1,7 @@
 """Checkpoints: a folder or a Hub repository <-> a category's configuration and networks."""
 
 from .card_rules import lint_card
-from .checkpoint import load_components, read_components, read_config, save_components, write_card
+from .checkpoint import fingerprint, load_components, read_components, read_config, save_components, write_card
 from .errors import CheckpointError
 from .layout import SLOTS
 from .publish import card_problems, files_to_push, push
@@ -17,6 +17,7 @@ __all__ = [
     "card_problems",
     "check_dtype",
     "files_to_push",
+    "fingerprint",
     "lint_card",
     "load_components",
     "push",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -77,6 +78,8 @@ def save_components(
             )
             (place / CONFIG).write_text(text + "\n", encoding="utf-8")
             write_weights(place, network.state_dict(), variant=variant, dtype=dtype, max_shard_size=max_shard_size)
+            for file in place.iterdir():  # safetensors makes files that nobody else may read
+                shutil.copymode(place / CONFIG, file)
     return folder
 
 
@@ -95,6 +98,16 @@ def write_card(folder: str | os.PathLike, card: str) -> None:
 def read_components(folder: str | os.PathLike) -> dict[str, str]:
     """Component -> class, as a checkpoint lists them."""
     return dict(read_index(Path(folder)).components)
+
+
+def fingerprint(folder: str | os.PathLike) -> str:
+    """Short hash of a checkpoint's configuration and weights, by which measurements name what they measured."""
+    folder, digest = Path(folder), hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _index_of(components: dict[str, nn.Module]) -> Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx2
@@ -54,14 +55,17 @@ def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
     return [(name, (folder / name).stat().st_size) for name in sorted(names)]
 
 
-def card_problems(folder: str | os.PathLike, card: str | None = None) -> list[str]:
-    """What the Hub would not like about the card of a checkpoint (or about ``card`` in its place)."""
+def card_problems(folder: str | os.PathLike, card: str | None = None, figures: Collection[str] = ()) -> list[str]:
+    """What the Hub would not like about the card of a checkpoint (or about ``card`` in its place).
+
+    ``figures``: paths in the folder that are still to be written.
+    """
     file = Path(folder) / CARD
     if card is None:
         if not file.exists():
             return ["the card is missing."]
         card = file.read_text(encoding="utf-8")
-    return lint_card(card, Path(folder))
+    return lint_card(card, Path(folder), figures)
 
 
 def _is_minimal(folder: Path) -> bool:

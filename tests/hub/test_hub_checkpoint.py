@@ -91,6 +91,11 @@ def test_saving_again_gives_the_same_bytes(tmp_path, folder):
     assert os.listdir(tmp_path) == ["checkpoint"]
 
 
+def test_weights_may_be_read_by_whoever_may_read_the_rest(folder):
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (folder / "generator").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(tmp_path, dtype):
     generator = tiny_generator()

@@ -1,128 +1,19 @@
-"""Model cards: README.md of a checkpoint, out of its configuration, what is known of it, and what was measured.
-
-Nothing is invented: what the facts or the results do not hold is left out of the card, or said to be unmeasured.
-
-    python -m gan2shape_hub.cards model_cards/face.yaml --config checkpoints/face/config.json \\
-        --results docs/results/face.json --output model_cards/face.md
-"""
+"""Text of a card out of configuration, facts and measurements."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .config import CategoryConfig, ConfigError, ScheduleConfig, from_dict
-from .hub.card_rules import LIBRARY_NAME, PIPELINE_TAG, lint_card
-from .presets import category_preset
+from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.hub.card_rules import LIBRARY_NAME, PIPELINE_TAG, lint_card
+
+from .facts import CardFacts
+from .results import CardError, Figure, Metric, Results
 
 MINIMAL = "<!-- written without facts: any other card is better -->"
 """Ends ``minimal_card``, so that publishing does not replace a real card by it."""
-
-
-class CardError(ValueError):
-    """A card cannot be made; the message names the file or key and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a part of the checkpoint comes from."""
-
-    part: str
-    origin: str
-    license: str
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """What no file of a checkpoint says: ``model_cards/<category>.yaml``. Texts are Markdown."""
-
-    title: str
-    category: str
-    """A name of ``presets.PRESETS``, for the configuration where there is no checkpoint yet."""
-    name: str
-    """Folder or Hub id that the snippet loads."""
-    license: str
-    summary: str
-    intended_use: str
-    out_of_scope: str
-    limits: tuple[str, ...]
-    bias: str
-    training_data: str
-    license_text: str
-    license_name: str = ""
-    license_link: str = ""
-    base_model: tuple[str, ...] = ()
-    base_model_relation: str = ""
-    datasets: tuple[str, ...] = ()
-    """Hub ids of the data sets that the networks were trained on."""
-    tags: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
-    preparation: str = ""
-    """How the checkpoint is made, where it is not shipped."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measured number: ``type`` is short and stable (``pearson``, ``psnr``), ``name`` says exactly what it is."""
-
-    type: str
-    name: str
-    value: float
-    dataset: str
-    dataset_type: str = "generated-images"
-    split: str = "test"
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ConfigError(f"metric '{self.name}' is {self.value}, must be a finite number: leave it out instead.")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An image file of the checkpoint's folder, such as ``figures/contact_sheet.png``."""
-
-    path: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Results:
-    """What was measured: ``docs/results/<category>.json``."""
-
-    metrics: tuple[Metric, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    protocol: str = ""
-    """How it was measured, with the command that repeats it (Markdown)."""
-
-
-def load_facts(file: str | Path) -> CardFacts:
-    """Read ``model_cards/<category>.yaml``; CardError names an unknown or missing key."""
-    try:
-        data = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        return from_dict(CardFacts, data)
-    except OSError as error:
-        raise CardError(f"{file} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, ConfigError) as error:
-        raise CardError(f"{file}: {' '.join(str(error).split())}") from None
-
-
-def load_results(file: str | Path) -> Results:
-    """Read ``docs/results/<category>.json``; no results where the file does not exist, CardError where it is wrong."""
-    file = Path(file)
-    if not file.exists():
-        return Results()
-    try:
-        return from_dict(Results, json.loads(file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ConfigError) as error:
-        raise CardError(f"{file}: {error}") from None
 
 
 def generate_card(
@@ -140,6 +31,7 @@ def generate_card(
         components: component -> class, as ``model_index.json`` lists them.
     """
     results = results or Results()
+    indexed = [metric for metric in results.metrics if metric.indexed]
     data = ModelCardData(
         library_name=LIBRARY_NAME,
         pipeline_tag=PIPELINE_TAG,
@@ -150,13 +42,13 @@ def generate_card(
         base_model_relation=facts.base_model_relation or None,
         datasets=list(facts.datasets) or None,
         tags=["gan2shape", "single-image-3d", "gan", "depth-estimation", "relighting", *facts.tags],
-        model_name=facts.title if results.metrics else None,
-        eval_results=[_eval_result(metric) for metric in results.metrics] or None,
+        model_name=facts.title if indexed else None,
+        eval_results=[_eval_result(metric) for metric in indexed] or None,
     )
     parts = [
         f"# {facts.title}",
         facts.summary,
-        *_figures(results),
+        *_figures((*facts.figures, *results.figures)),
         "## How to load",
         _SNIPPET.format(name=name or facts.name),
         *([facts.preparation] if facts.preparation else []),
@@ -229,8 +121,8 @@ def _eval_result(metric: Metric) -> EvalResult:
     )
 
 
-def _figures(results: Results) -> list[str]:
-    return [f"![{_line(figure.caption)}]({figure.path})" for figure in results.figures]
+def _figures(figures: tuple[Figure, ...]) -> list[str]:
+    return [f"![{_line(figure.caption)}]({figure.path})" for figure in figures]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -306,35 +198,3 @@ _CITATION = """\
   year = {2021}
 }
 ```"""
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m gan2shape_hub.cards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("facts", type=Path, help="model_cards/<category>.yaml")
-    parser.add_argument("--config", type=Path, help="config.json of the checkpoint; without it, the category's preset")
-    parser.add_argument("--results", type=Path, help="measurements (JSON); left out of the card where there is no file")
-    parser.add_argument("--name", help="folder or Hub id that the snippet loads")
-    parser.add_argument("--output", type=Path, help="file to write; without it, the card is printed")
-    args = parser.parse_args(argv)
-    try:
-        facts = load_facts(args.facts)
-        found = args.config is not None and args.config.exists()
-        config = CategoryConfig.from_json(args.config.read_text("utf-8")) if found else category_preset(facts.category)
-        index = args.config.with_name("model_index.json") if found else None
-        listed = json.loads(index.read_text("utf-8")) if index is not None and index.exists() else {}
-        components = {slot: name for slot, name in listed.items() if not slot.startswith("_")}
-        results = load_results(args.results) if args.results else None
-        card = generate_card(facts, config, results, name=args.name, components=components)
-    except (CardError, ConfigError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    if args.output is None:
-        print(card, end="")
-    else:
-        args.output.write_text(card, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
