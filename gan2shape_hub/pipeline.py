@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gan2shape_hub.run import STEP_COST, Clock, Run
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.invert import tune
+from gan2shape_hub.stages.mask import Masker, mask_from_nets
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
@@ -263,7 +265,7 @@ class GAN2ShapePipeline:
         seed: int = 0,
         generator: torch.Generator | None = None,
         callback: Callable[[Progress], Any] | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | Masker | None = None,
         align: bool = True,
         face_index: int | None = None,
         tuned: bool = False,
@@ -277,8 +279,9 @@ class GAN2ShapePipeline:
             preset: name of a schedule in the checkpoint's config (None: its default), or a ScheduleConfig.
             seed: of all randomness; the same seed gives the same result. ``generator`` overrides it.
             callback: called with a Progress after every iteration; returning False cancels (``Cancelled``).
-            mask: (S, S) or (1, 1, S, S) object mask in 0..1 for categories that use one; by default the image's
-                alpha channel.
+            mask: (S, S) or (1, 1, S, S) object mask in 0..1 for categories that use one, or a function that makes it
+                of images (1, 3, S, S) in -1..1. By default the image's alpha channel; where it has none, the
+                ``masker`` component's answer, or what the pretrained shape nets tell (``stages/mask.py``).
             align: False takes the photograph's central square as it is.
             face_index: which face of a photograph with several, 0 being the largest; None takes the largest.
             tuned: also adapt a copy of the generator to the photographs (pivotal tuning, Roich et al., 2021), for
@@ -297,12 +300,14 @@ class GAN2ShapePipeline:
         several = isinstance(image, (list, tuple))
         given = list(image) if several else [image]
         items = check_items(given, self.generator, self.config, align=align, face_index=face_index)
-        masks = check_masks(mask, len(items), self.config)
+        given_masker = mask if callable(mask) and not isinstance(mask, Tensor) else None
+        masks = None if given_masker else check_masks(mask, len(items), self.config)
         rng = generator if generator is not None else torch.Generator().manual_seed(seed)
         photographs = [item.cut is not None for item in items]
         run = self._run(schedule, rng, callback, photographs=sum(photographs), count=len(items))
 
-        inputs = make_inputs(items, masks, run)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
+        masker = given_masker or self._masker()
+        inputs = make_inputs(items, masks, run, masker)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
         targets, quality = inputs.targets, inputs.quality_db
         if schedule.tune_iterations and any(photographs):
             run, targets, quality = tune(targets, photographs, run)  # a copy of the generator
@@ -352,6 +357,13 @@ class GAN2ShapePipeline:
                 batches = count * -(-schedule.views_of_each(count) // schedule.batch_size)
                 cost += r.refine * STEP_COST["refine"] + batches * STEP_COST["collect"]
         return cost
+
+    def _masker(self) -> Masker | None:
+        """The component, else the pretrained shape nets' own idea of the object; None where there are neither."""
+        if "masker" in self.components or not set(SHAPE_COMPONENTS.values()) <= set(self.components):
+            return self.components.get("masker")
+        nets = ShapeNets(**{field: self.components[name] for field, name in SHAPE_COMPONENTS.items()})
+        return partial(mask_from_nets, nets=nets, config=self.config)
 
     def _pretrained(self, schedule: ScheduleConfig) -> bool:
         return schedule.from_pretrained and "depth_net" in self.components

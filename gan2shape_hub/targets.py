@@ -18,6 +18,7 @@ from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.align import align_photograph
 from gan2shape_hub.stages.invert import invert
+from gan2shape_hub.stages.mask import Masker
 from gan2shape_hub.stages.prepare import MIN_SIDE, Prepared, load_image, prepare_square
 
 
@@ -116,8 +117,20 @@ def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
     return mask.expand(count, 1, size, size)
 
 
-def make_inputs(items: list[Item], masks: Tensor | None, run: Run) -> Inputs:
-    """Generate the images of the latents, find the latents of the photographs."""
+def checked_mask(mask: Any, config: CategoryConfig) -> Tensor:
+    """What a masker answered for one image, as (1, 1, S, S); InputError where it is no mask."""
+    try:
+        return check_masks(mask, 1, config)
+    except InputError as error:
+        raise InputError(f"the masker's answer is no mask: {error}") from None
+
+
+def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Masker | None = None) -> Inputs:
+    """Generate the images of the latents, find the latents of the photographs.
+
+    Object masks, where the category uses them: the given ``masks`` (K, 1, S, S), else an image's alpha channel, else
+    what ``masker`` says, else the whole image.
+    """
     config, generator = run.config, run.generator
     sources, images, latents, originals, found_masks = [], [], [], [], []
     quality: list[float | None] = []
@@ -139,6 +152,8 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run) -> Inputs:
         latents.append(latent.float())
         originals.append(original)
         own = prepared.mask if masks is None else masks[k : k + 1]
+        if own is None and masker is not None and config.use_mask:
+            own = checked_mask(masker(images[-1]), config)
         found_masks.append((torch.ones_like(prepared.image[:, :1]) if own is None else own).to(run.device))
         if config.use_mask and not bool((found_masks[-1] > 0.5).any()):
             raise InputError("mask is empty: it must be 1 on the object.")

@@ -1,0 +1,138 @@
+"""Object masks out of a scene: a known object before a known background."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny_config, tiny_pipeline
+from PIL import Image
+
+from gan2shape_hub import InputError
+from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.records import Scene
+from gan2shape_hub.stages.mask import mask_from_scene, nearness, otsu
+
+SIZE = 64
+CAMERA = CameraConfig(border_px=0)
+
+
+def disc(radius, x=SIZE / 2 - 0.5, y=SIZE / 2 - 0.5):
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    return ((columns - x) ** 2 + (rows - y) ** 2).sqrt() < radius
+
+
+def scene_of(shape, albedo=None):
+    """A mound where the bool map ``shape`` is, as soft at its foot as a network's, frontal, in flat light."""
+    soft = F.avg_pool2d(F.pad(shape[None, None].float(), (6,) * 4, mode="replicate"), 13, stride=1)[0]
+    depth = 1.05 - 0.1 * soft
+    light = torch.tensor([[1.0, -1.0, 0.0, 0.0]])  # ambient 1, diffuse 0
+    return Scene(depth, torch.zeros(1, 3, SIZE, SIZE) if albedo is None else albedo, torch.zeros(1, 6), light)
+
+
+def painted(shape, inside=(0.6, -0.2, -0.4), outside=(-0.6, 0.1, 0.5)):
+    colours = [torch.tensor(c)[:, None, None] for c in (inside, outside)]
+    noise = 0.05 * torch.randn(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    return (torch.where(shape, *colours) + noise).clamp(-1, 1)[None]
+
+
+def overlap(mask, shape):
+    found = mask[0, 0] > 0.5
+    return float((found & shape).sum() / (found | shape).sum())
+
+
+def test_colours_correct_what_the_shape_gets_wrong():
+    """The networks' shape is a tenth too small and beside the object; the mask is the object's all the same."""
+    true, rough = disc(20), disc(17, x=SIZE / 2 + 2)
+    image = painted(true)
+    assert overlap(rough[None, None].float(), true) < 0.75
+    mask = mask_from_scene(image, scene_of(rough, image), CAMERA)
+    assert mask.shape == (1, 1, SIZE, SIZE)
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+    assert overlap(mask, true) > 0.9
+
+
+def test_without_a_difference_of_colour_the_shape_decides():
+    shape = disc(18)
+    image = painted(shape, inside=(0.1, 0.1, 0.1), outside=(0.1, 0.1, 0.1))
+    assert overlap(mask_from_scene(image, scene_of(shape, image), CAMERA), shape) > 0.85
+
+
+def test_a_colour_of_the_background_far_from_the_object_stays_background():
+    """A spot of the object's colour in the corner is no object: the shape knows that it is far."""
+    true, spot = disc(18), disc(6, x=8, y=8)
+    image = painted(true | spot)
+    mask = mask_from_scene(image, scene_of(true, image), CAMERA)[0, 0]
+    assert mask[spot].mean() < 0.5
+    assert mask[true].mean() > 0.9
+
+
+def test_a_flat_sheet_hides_nothing():
+    nothing = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    assert nearness(torch.ones(SIZE, SIZE), ~nothing) is None
+    assert bool((mask_from_scene(painted(disc(10)), scene_of(nothing), CAMERA) == 1).all())
+
+
+def test_otsu_divides_two_heaps():
+    assert otsu(torch.cat((torch.full((50,), 0.1), torch.full((20,), 0.9)))) == pytest.approx(0.5, abs=0.05)
+
+
+class TestPipeline:
+    """What becomes the object mask of a category that uses one."""
+
+    @pytest.fixture
+    def seen(self, monkeypatch):
+        """The masks of each run, caught where the first step gets them."""
+        from gan2shape_hub import pipeline as module
+
+        caught, original = [], module.decompose
+
+        def decompose(nets, targets, *rest, **more):
+            caught.append(targets.masks)
+            return original(nets, targets, *rest, **more)
+
+        monkeypatch.setattr(module, "decompose", decompose)
+        return caught
+
+    def test_a_function_makes_it(self, seen):
+        pipeline = tiny_pipeline(use_mask=True)
+        left = torch.zeros(1, 1, 32, 32)
+        left[..., :16] = 1
+        given = []
+        pipeline(pipeline.sample(seed=0), mask=lambda images: given.append(images) or left)
+        assert torch.equal(seen[0], left)
+        assert given[0].shape == (1, 3, 32, 32)
+
+    def test_a_component_makes_it_and_alpha_comes_first(self, seen):
+        class Right(torch.nn.Module):
+            def forward(self, images):
+                mask = torch.zeros_like(images[:, :1])
+                mask[..., 16:] = 1
+                return mask
+
+        pipeline = tiny_pipeline(use_mask=True)
+        pipeline.components["masker"] = Right()
+        pipeline(Image.new("RGB", (64, 64), "red"))
+        assert seen[0][..., 16:].min() == 1
+        assert seen[0][..., :16].max() == 0
+        picture = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
+        picture.paste((0, 200, 0, 255), (0, 0, 64, 32))
+        pipeline(picture)
+        assert seen[1][..., :15, :].min() == 1
+        assert seen[1][..., 17:, :].max() == 0
+
+    def test_the_pretrained_shape_makes_it_where_nothing_else_does(self, seen):
+        pipeline = tiny_pipeline(use_mask=True)
+        sample = pipeline.sample(seed=0)
+        result = pipeline(sample)
+        assert seen[0].std() > 0.01
+        assert torch.equal(seen[0], pipeline._masker()(result.image[None]))
+        for name in ("depth_net", "view_net"):
+            pipeline.components.pop(name)
+        pipeline(sample)
+        assert bool((seen[1] == 1).all())
+
+    def test_an_answer_that_is_no_mask_is_named(self):
+        pipeline = tiny_pipeline(use_mask=True)
+        with pytest.raises(InputError, match=r"the masker's answer is no mask: mask has shape \(1, 3, 32, 32\)"):
+            pipeline(pipeline.sample(seed=0), mask=lambda images: images)
+        assert tiny_config().use_mask is False
