@@ -145,7 +145,9 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Maske
         else:
             prepared = _prepare(item.cut.square, config)
             found = invert(prepared.image.to(run.device), run.schedule.invert_iterations, run)
-            latent, original = found.latent, found.image
+            latent = found.latent
+            with torch.no_grad():  # of the tap where there is one, as the encoder was trained to see it
+                original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)
             quality.append(round(found.psnr_db, 2))
         sources.append(prepared.source[0].to(run.device))
         images.append(prepared.image.to(run.device))

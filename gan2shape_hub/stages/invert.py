@@ -2,7 +2,9 @@
 
 W is searched in whitened coordinates: one unit along each principal direction of the mapping network's output is one
 standard deviation, so every direction is as easy to move in as it is common, and the squared length says how unusual
-an image is. The first part of the search reads the generator's smallest tap, where an image costs least.
+an image is. The first half of the search reads the generator's smallest tap, where an image costs least. The second
+half looks at the picture of the whole network: taps were fitted to latents of W, and a latent per layer that is found
+through a tap pleases the tap and not the generator (on a portrait 20.3 dB against 17.9 dB, with another hair colour).
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from gan2shape_hub.models.perceptual import feature_loss
 from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
 
-COARSE, SINGLE = 0.5, 0.7
-"""Parts of the iterations after which the image is taken at full working size, and a latent per layer is free."""
-LEARNING_RATE, WIDE_LEARNING_RATE = 0.15, 0.06
+COARSE = 0.5
+"""Part of the iterations that look at the smallest tap, with one w for all layers."""
+LEARNING_RATE, WIDE_LEARNING_RATE = 0.15, 0.1
 """Adam's largest step in standard deviations of W, with one w for all layers and with one for each."""
-LENGTH_WEIGHT, SPREAD_WEIGHT = 0.001, 0.01
+LENGTH_WEIGHT, SPREAD_WEIGHT = 0.001, 0.02
 """Of the mean squares of the coordinates, and of what each layer's latent departs from them: keeps the latent where
 edits still work."""
 PERCEPTUAL_WEIGHT = 0.3
@@ -37,8 +39,8 @@ TUNE_LEARNING_RATE = 3e-3
 
 @dataclass(frozen=True)
 class Inversion:
-    """latent (1, L, D); image (1, 3, S, S), the generator's own image of it, clamped to -1..1; psnr_db against the
-    photograph; iterations that were run."""
+    """latent (1, L, D); image (1, 3, S, S), the whole generator's picture of it averaged to S and clamped to -1..1;
+    psnr_db of that image against the photograph; iterations that were run."""
 
     latent: Tensor
     image: Tensor
@@ -47,11 +49,11 @@ class Inversion:
 
 
 def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
-    """Find the latent whose image is closest to ``image`` (1, 3, S, S) in -1..1.
+    """Find the latent whose picture is closest to ``image`` (1, 3, S, S) in -1..1.
 
     One w for all layers first, so that every step is an image of the generator; then a latent per layer, held near
-    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared. The closest image seen at
-    full working size is returned; there is no randomness in it.
+    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared. The closest picture seen is
+    returned; there is no randomness in it.
 
     Args:
         image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.
@@ -70,28 +72,35 @@ def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
     def latent() -> Tensor:
         return mean + (shared + own) @ directions
 
-    first, second = int(iterations * COARSE), int(iterations * SINGLE)
+    def picture(w: Tensor, side: int, whole: bool) -> Tensor:
+        w = w.to(dtype)
+        return (full_image(w, size, run, generator) if whole else run.gan_image(w, side, generator)).float()
+
+    first = int(iterations * COARSE)
     stages = (
-        (0, first, coarse_size(generator, size), (shared,), LEARNING_RATE),
-        (first, second, size, (shared,), LEARNING_RATE / 2),
-        (second, iterations, size, (shared, own), WIDE_LEARNING_RATE),
+        (0, first, coarse_size(generator, size), False, (shared,), LEARNING_RATE),
+        (first, iterations, size, True, (shared, own), WIDE_LEARNING_RATE),
     )
-    best, closest, done = latent().detach(), -math.inf, 0
-    for start, stop, side, parameters, rate in stages:
+    best, done = latent().detach(), 0
+    with torch.no_grad():
+        closest = psnr_db(picture(best, size, True), target)
+    for start, stop, side, whole, parameters, rate in stages:
+        if closest > GOOD_ENOUGH_DB:
+            break
         wanted_image = F.adaptive_avg_pool2d(target, side)
         wanted = run.image_features(wanted_image)
         optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.95))
         for iteration in range(start, stop):
             optimizer.param_groups[0]["lr"] = rate * pace(iteration - start, stop - start)
             current = latent()
-            found = run.gan_image(current.to(dtype), side, generator).float()
+            found = picture(current, side, whole)
             similarity = psnr_db(found, wanted_image)
-            if side == size and similarity > closest:
+            if whole and similarity > closest:
                 best, closest = current.detach(), similarity
             loss = (found - wanted_image).abs().mean() + LENGTH_WEIGHT * shared.square().mean()
             if wanted:
                 loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted)
-            if len(parameters) > 1:
+            if whole:
                 loss = loss + SPREAD_WEIGHT * own.square().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -102,17 +111,29 @@ def invert(image: Tensor, iterations: int, run: Run) -> Inversion:
                 break
     with torch.no_grad():
         for candidate in (latent(), best):  # after the last step, and the best one before it
-            found = run.gan_image(candidate.to(dtype), size, generator).float().clamp(-1, 1)
+            found = picture(candidate, size, True).clamp(-1, 1)
             if psnr_db(found, target) >= closest:
                 break
     return Inversion(latent=candidate.detach(), image=found, psnr_db=psnr_db(found, target), iterations=done)
 
 
+def full_image(latent: Tensor, size: int, run: Run, generator: nn.Module) -> Tensor:
+    """The whole network's picture of latents (B, D) or (B, L, D), as ``Run.gan_image`` without its taps:
+    (B, 3, size, size) in about -1..1, centre-cropped where the category is."""
+    image = generator(latent.to(generator.latent_mean.dtype)).to(latent.dtype)
+    side = round(image.shape[-1] * run.config.crop_fraction)
+    first = (image.shape[-1] - side) // 2
+    image = image[..., first : first + side, first : first + side]
+    if side % size == 0:
+        return F.avg_pool2d(image, side // size)
+    return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
 def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targets, list[float | None]]:
     """Adapt a copy of the generator to the photographs at their latents (pivotal tuning, Roich et al., 2021).
 
-    Mapping network, taps and noise maps stay; the synthesis weights move by small relative steps, compared as in
-    ``invert``. The shipped generator is not changed.
+    Mapping network, taps and noise maps stay; the synthesis weights move by small relative steps, and the whole
+    network's picture is compared as in ``invert``. The shipped generator is not changed.
 
     Args:
         targets: of the run; ``photographs`` says which of them (K) are photographs and not latents.
@@ -137,7 +158,7 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
         k = chosen[iteration % len(chosen)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * pace(iteration, iterations)
-        found = run.gan_image(targets.latents[k : k + 1], size, generator)
+        found = full_image(targets.latents[k : k + 1], size, run, generator)
         loss = (found - targets.images[k : k + 1]).abs().mean()
         if wanted[k]:
             loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted[k])
@@ -148,10 +169,12 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
     generator.requires_grad_(False).eval()
     with torch.no_grad():
         originals = torch.cat([run.gan_image(w[None], size, generator).clamp(-1, 1) for w in targets.latents])
-    quality = [
-        round(psnr_db(originals[k], targets.images[k]), 2) if photograph else None
-        for k, photograph in enumerate(photographs)
-    ]
+        quality = [
+            round(psnr_db(full_image(targets.latents[k : k + 1], size, run, generator)[0], targets.images[k]), 2)
+            if photograph
+            else None
+            for k, photograph in enumerate(photographs)
+        ]
     run = dataclasses.replace(run, generator=generator, projection=LatentProjection(generator, run.config.projection))
     return run, dataclasses.replace(targets, originals=originals), quality
 
