@@ -1,0 +1,146 @@
+"""How long a run will take on this machine: a few iterations of every step are timed, and each run corrects them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gan2shape_hub.config import RoundConfig, ScheduleConfig
+from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.records import Progress
+
+FIXED = "fixed"
+"""What a run costs beside its steps: the full image, the networks' last look."""
+LATENT = ("invert", "tune")
+"""Steps that only photographs have."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Iterations of one step of one round (counted from 1; 0 for what comes before the rounds)."""
+
+    step: str
+    round: int
+    iterations: int
+
+
+def plan(schedule: ScheduleConfig, *, photograph: bool, tuned: bool, pretrained: bool) -> list[Planned]:
+    """The steps of a run, in their order."""
+    steps = [Planned(FIXED, 0, 1)]
+    if photograph:
+        steps.append(Planned("invert", 0, schedule.invert_iterations))
+        if tuned:
+            steps.append(Planned("tune", 0, schedule.tune_iterations))
+    if not (pretrained and schedule.from_pretrained):
+        steps.append(Planned("prior", 0, schedule.prior_iterations))
+    for number, this in enumerate(schedule.rounds, 1):
+        steps += [Planned("decompose", number, this.decompose), Planned("explore", number, this.explore)]
+        if this.refine:
+            collected = -(-schedule.views_of_each(1) // schedule.batch_size)
+            steps += [Planned("collect", number, collected), Planned("refine", number, this.refine)]
+    return [step for step in steps if step.iterations]
+
+
+@dataclass
+class Speeds:
+    """Seconds an iteration of each step of one checkpoint. Thread-safe enough: values are only replaced."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    pretrained: bool = True
+    """Whether the checkpoint brings shape networks; without them a run starts from the ellipsoid."""
+
+    def learn(self, records: Sequence[dict[str, Any]], whole_s: float) -> None:
+        """Take over what a finished run measured: ``settings["steps"]`` and ``settings["seconds"]``."""
+        spent: dict[str, tuple[float, int]] = {}
+        for record in records:
+            seconds, count = spent.get(record["step"], (0.0, 0))
+            spent[record["step"]] = (seconds + record["seconds"], count + record["iterations"])
+        for step, (seconds, count) in spent.items():
+            if count > 2 or step not in self.seconds:  # the first iterations warm up
+                self.seconds[step] = seconds / count
+        rest = whole_s - sum(seconds for seconds, _ in spent.values())
+        self.seconds[FIXED] = max(rest, 0.05)
+
+    def of(self, steps: Sequence[Planned]) -> float | None:
+        """Seconds that ``steps`` take; None where one of them was never timed."""
+        if any(step.step not in self.seconds for step in steps):
+            return None
+        return sum(self.seconds[step.step] * step.iterations for step in steps)
+
+    @property
+    def known(self) -> bool:
+        return bool(self.seconds)
+
+
+_calibrating = threading.Lock()
+
+
+def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
+    """Time two or three iterations of every step, on a generated image, in a few seconds."""
+    with _calibrating:
+        if speeds.known:
+            return
+        speeds.pretrained = "depth_net" in pipeline.components
+        sample = pipeline.sample(seed=0)
+        schedules = pipeline.config.schedules.values()
+        batch = max((s.batch_size for s in schedules if s.from_pretrained), default=8)
+        tiny = ScheduleConfig(
+            rounds=(RoundConfig(2, 2, 2, mirror=True),),
+            prior_iterations=2,
+            batch_size=batch,
+            collected_batches=1,
+            invert_iterations=3,
+            tune_iterations=2,
+        )
+        result = pipeline(sample, preset=tiny)
+        speeds.learn(result.settings["steps"], result.settings["seconds"])
+        fixed = speeds.seconds[FIXED]
+        # The steps of photographs, on the same picture as if it were one.
+        inversion = ScheduleConfig(**{**vars(tiny), "rounds": ()})
+        result = pipeline(sample.image, preset=inversion, align=False, tuned=True)
+        speeds.learn(result.settings["steps"], result.settings["seconds"])
+        speeds.seconds[FIXED] = fixed
+
+
+class Countdown:
+    """Seconds left of a run: what was planned, scaled by how fast it has gone so far."""
+
+    def __init__(self, steps: Sequence[Planned], speeds: Speeds) -> None:
+        self._steps = list(steps)
+        # A step that was never timed counts as the mean of the others: better than nothing, and soon corrected.
+        known = [speeds.seconds[s.step] for s in steps if s.step in speeds.seconds]
+        mean = sum(known) / len(known) if known else 0.3
+        self._each = [speeds.seconds.get(s.step, mean) for s in self._steps]
+        self.begun = time.perf_counter()
+
+    @property
+    def planned_s(self) -> float:
+        return sum(each * step.iterations for each, step in zip(self._each, self._steps, strict=True))
+
+    def left(self, progress: Progress) -> tuple[float, float]:
+        """(fraction done in 0..1, seconds left) at ``progress``."""
+        done = self._each[0]  # the fixed part; most of it comes first
+        for each, step in zip(self._each[1:], self._steps[1:], strict=True):
+            if step.step == progress.step and step.round in (0, progress.round + 1):
+                done += each * min(progress.iteration, step.iterations)
+                break
+            done += each * step.iterations
+        whole = max(self.planned_s, 1e-6)
+        elapsed = time.perf_counter() - self.begun
+        # Trust the plan at first and the run later.
+        pace = (whole * 0.2 + elapsed) / (whole * 0.2 + done)
+        return min(done / whole, 1.0), max(whole - done, 0.0) * pace
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: "2 s", "45 s", "3 min", "1.5 h"."""
+    if seconds < 10:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
