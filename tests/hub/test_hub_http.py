@@ -35,6 +35,10 @@ for slot in sorted(networks):
         digest.update(f"{slot}.{key}{tensor.dtype}".encode() + tensor.view(torch.uint8).numpy().tobytes())
 result = {"folder": str(folder), "names": sorted(networks), "digest": digest.hexdigest()}
 """
+IMPATIENT = """
+from gan2shape_hub.hub import remote
+remote._RETRY_WAITS_S = (0.02, 0.02)
+"""
 PUSH = """
 from gan2shape_hub import hub
 result = hub.push(folder, name, **options)
@@ -208,15 +212,29 @@ def test_cached_then_offline(clients, published, cache):
     refused(answer, "owner/never-seen", "ConnectError", "network connection")
 
 
+EVERYTHING_LOGGED = """
+import logging
+logging.basicConfig(level=logging.DEBUG)
+"""
+
+
 def test_environment_of_the_client_is_respected(server, clients, published, folder, tmp_path):
-    """HF_HOME, HF_TOKEN and HF_HUB_OFFLINE; nothing is written anywhere else."""
-    own = tmp_path / "own"
+    """HF_HOME, HF_TOKEN and HF_HUB_OFFLINE; nothing is written anywhere else, and no token even when everything is
+    logged."""
+    own, scratch = tmp_path / "own", tmp_path / "scratch"
+    scratch.mkdir()
     environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(own / "hf"), "HF_TOKEN": TOKEN, "HOME": str(own / "user")}
+    environment |= {"TMPDIR": str(scratch), "HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug"}
     running = Clients(environment, tmp_path / "calls")
     try:
         server.log.clear()
-        loaded = load_well(running, published)
+        answer = running.run(EVERYTHING_LOGGED + LOAD, name=published, options={})
+        assert not answer.error, answer.chain
+        assert "/api/models/owner/tiny" in answer.printed  # requests are logged,
+        assert TOKEN not in answer.printed  # with whose token is not
+        loaded = answer.result
         assert loaded["folder"].startswith(str(own / "hf" / "hub"))
+        assert {path.name.split("_")[0] for path in scratch.iterdir()} <= {"torchinductor"}  # torch's own, at import
         assert {entry.token for entry in server.requests("/api/models/owner/tiny")} == {TOKEN}
         assert [path.name for path in own.iterdir()] == ["hf"]
         for file in own.rglob("*"):
@@ -301,24 +319,29 @@ def test_partly_cached_snapshot_is_refused(clients, published, cache, known_tree
 
 
 def test_busy_hub_is_asked_again(server, clients, published, folder, cache):
+    ask = lambda name: clients.run(IMPATIENT + LOAD, name=name, options={"cache_dir": cache})  # noqa: E731
     server.faults.append(Fault(r"GET /api/models/owner/tiny", status=503))
-    assert load_well(clients, published, cache_dir=cache)["digest"] == digest_of(folder)
+    answer = ask(published)
+    assert not answer.error, answer.chain
+    assert answer.result["digest"] == digest_of(folder)
     server.faults.append(Fault(r"GET /api/models/owner/never-seen", status=503, times=3))
-    refused(load(clients, "owner/never-seen", cache_dir=cache), "503", "try again")
+    refused(ask("owner/never-seen"), "503", "try again")
+    assert server.faults.pop().times == 0  # three times, and no more
 
 
 def test_busy_hub_is_asked_again_when_publishing(server, clients, folder):
-    push = lambda **o: clients.run(PUSH, folder=str(folder), name="owner/busy", options={"token": TOKEN, **o})  # noqa: E731
+    push = lambda **o: clients.run(  # noqa: E731
+        IMPATIENT + PUSH, folder=str(folder), name="owner/busy", options={"token": TOKEN, **o}
+    )
     server.faults.append(Fault(r"POST /api/repos/create", status=503))
     server.faults.append(Fault(r"POST .*/owner/busy/commit/", status=503))
     answer = push()
     assert not answer.error, answer.chain
     assert len(server.repos["owner/busy"].commits) == 2  # the empty first one, and ours once
-    server.faults.append(Fault(r"POST .*/owner/busy/preupload/", status=413))
-    refused(push(commit_message="again"), "owner/busy", "413", "try again")
-    server.faults.append(Fault(r"POST .*/owner/busy/preupload/", cut_after=0, times=9))
-    refused(push(commit_message="again"), "not reached", "network connection")
-    server.faults.clear()
+    server.faults.append(Fault(r"POST /api/repos/create", status=413))
+    refused(push(), "owner/busy", "413", "try again")
+    server.faults.append(Fault(r"POST /api/repos/create", cut_after=0))
+    refused(push(), server.url, "not reached", "network connection")
 
 
 def test_the_owner_may_be_left_out(server, clients, folder):
