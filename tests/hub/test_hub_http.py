@@ -330,18 +330,18 @@ def test_busy_hub_is_asked_again(server, clients, published, folder, cache):
 
 
 def test_busy_hub_is_asked_again_when_publishing(server, clients, folder):
-    push = lambda **o: clients.run(  # noqa: E731
-        IMPATIENT + PUSH, folder=str(folder), name="owner/busy", options={"token": TOKEN, **o}
+    push = lambda name="owner/busy": clients.run(  # noqa: E731
+        IMPATIENT + PUSH, folder=str(folder), name=name, options={"token": TOKEN}
     )
     server.faults.append(Fault(r"POST /api/repos/create", status=503))
     server.faults.append(Fault(r"POST .*/owner/busy/commit/", status=503))
     answer = push()
     assert not answer.error, answer.chain
     assert len(server.repos["owner/busy"].commits) == 2  # the empty first one, and ours once
-    server.faults.append(Fault(r"POST /api/repos/create", status=413))
-    refused(push(), "owner/busy", "413", "try again")
-    server.faults.append(Fault(r"POST /api/repos/create", cut_after=0))
-    refused(push(), server.url, "not reached", "network connection")
+    server.faults.append(Fault(r"POST .*/owner/large/commit/", status=413))
+    refused(push("owner/large"), "owner/large", "413", "try again")
+    server.faults.append(Fault(r"POST .*/owner/large/commit/", cut_after=0))
+    refused(push("owner/large"), server.url, "not reached", "network connection")
 
 
 def test_the_owner_may_be_left_out(server, clients, folder):
