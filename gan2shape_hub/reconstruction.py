@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
+from gan2shape_hub.models.latent_projection import LatentProjection, difference, gan_image
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import (
     Light,
@@ -29,15 +29,16 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
-from gan2shape_hub.rendering.scene import photograph_texture, turn_between
+from gan2shape_hub.rendering.scene import canonical, photograph_texture, turn_between
 from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.edit import make_light, preset_light, relight, rotate_poses
+from gan2shape_hub.results.edit import make_light, paired_angles, preset_light, relight, rotate_poses
 from gan2shape_hub.results.export import export_assets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import SheetMesh, build_mesh, to_trimesh
-from gan2shape_hub.results.paste import paste
+from gan2shape_hub.results.paste import keep_colours, paste, to_mask
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
+from gan2shape_hub.stages.mask import mask_from_scene
 
 LightLike = str | tuple[float, float] | Light
 """A preset's name (left, right, top, below, rim, flat), a direction (x, y) that the rays travel, or a Light."""
@@ -206,7 +207,7 @@ class Reconstruction:
 
         ``through_gan=True`` projects the render onto the generator's image manifold and synthesises it at full size.
         """
-        yaws, pitches, single = _pairs(yaw_deg, pitch_deg)
+        yaws, pitches, single = paired_angles(yaw_deg, pitch_deg)
         if not through_gan:
             pictures = [self.render(y, p, size=size) for y, p in zip(yaws, pitches, strict=True)]
         else:
@@ -226,18 +227,19 @@ class Reconstruction:
         if through_gan:
             pictures = [self._through_gan(self.pose, self._as_light(item)) for item in lights]
         else:
-            pictures = [self._relit_photograph(item, size) for item in lights]
+            pictures = [self._redrawn(self.pose, item, size) for item in lights]
         return pictures if isinstance(light, list) else pictures[0]
 
     @torch.no_grad()
-    def _relit_photograph(self, light: LightLike, size: int) -> Image.Image:
+    def _redrawn(self, pose: Pose, light: LightLike | None, size: int) -> Image.Image:
+        """The photograph's own pixels, seen from ``pose`` under ``light`` (None: its own), in its square."""
         camera = self.config.camera
         texture = self._lit_texture(light)
         texture = F.interpolate(texture[None], (size, size), mode="area" if size < texture.shape[-1] else "bilinear")
         depth = F.interpolate(
             without_border(self.depth, camera)[None, None], (size, size), mode="bicubic", align_corners=True
         )[:, 0]
-        rendered = render_view(depth, texture, self.pose, camera)
+        rendered = render_view(depth, texture, pose, camera)
         # Beyond the sheet there is nothing to relight: the photograph stays as it is, with a soft seam.
         inside = rendered.mask * (rendered.grid.abs().amax(-1) <= 1)[:, None]
         reach = 2 * (size // 32) + 1
@@ -278,21 +280,94 @@ class Reconstruction:
             start = projection.walk(start, turn_between(self.pose, pose, self.config.camera))
             size, crop = self.config.image_size, self.config.crop_fraction
             image = gan_image(self.editor.generator, start, size, crop).clamp(-1, 1)
-        latent, _ = projection.project(self.editor.encoder, pseudo, start, image)
+        # What the inversion missed of the photograph is in every pseudo image too, and no part of the edit.
+        given, found = self.image[None], self.original.to(self.image)
+        gap = difference(self.editor.encoder, given, found) if self._subtracts_gap else None
+        latent, _ = projection.project(self.editor.encoder, pseudo, start, image, gap)
         return latent
+
+    @property
+    def _subtracts_gap(self) -> bool:
+        projection = self.config.projection
+        return projection.relative and projection.texture == "image" and self.alignment is not None
 
     @torch.no_grad()
     def _through_gan(self, pose: Pose, light: Light) -> Image.Image:
-        generator = self.editor.generator
-        latent = self.project(pose, light).to(generator.latent_mean.dtype)
-        return to_pil(generator(latent)[0].float().clamp(-1, 1))
+        return to_pil(self._synthesised(self.project(pose, light))[0])
 
-    def paste(self, edited: Image.Image | Tensor, *, feather: float = 0.12) -> Image.Image:
+    @torch.no_grad()
+    def _synthesised(self, latent: Tensor) -> Tensor:
+        """(1, 3, T, T) the generator's picture of ``latent``, as much of it as the category keeps."""
+        generator = self.editor.generator
+        return generator(latent.to(generator.latent_mean.dtype)).float().clamp(-1, 1)
+
+    # -- the photograph -------------------------------------------------------------------------------------------
+
+    @property
+    def inversion_db(self) -> float | None:
+        """How close the generator's picture (``inverted``) comes to the photograph: its PSNR at S pixels. Above 24 dB
+        it is hard to tell apart when small, below 18 dB it is somebody else. None for a latent, which is exact."""
+        return self.settings.get("psnr_db")
+
+    @cached_property
+    def inverted(self) -> Image.Image:
+        """The generator's own picture of the latent, at its full size: what edits through the GAN start from."""
+        return to_pil(self._synthesised(self.latent)[0])
+
+    @cached_property
+    def object_mask(self) -> Tensor:
+        """(S, S) in 0..1 where the photograph shows the object (``stages/mask.py``)."""
+        return mask_from_scene(self.image[None], self.scene, self.config.camera)[0, 0]
+
+    def paste(
+        self, edited: Image.Image | Tensor, *, feather: float = 0.12, mask: Image.Image | None = None
+    ) -> Image.Image:
         """``edited`` (a relit or turned square, any size) in its place in the photograph, fading out toward its edge
-        over ``feather`` of its side. ValueError for a reconstruction of a latent, which has no photograph."""
+        over ``feather`` of its side and beyond ``mask`` (mode L, any size). ValueError for a reconstruction of a
+        latent, which has no photograph."""
         if self.alignment is None:
             raise ValueError("there is no photograph to paste into: the reconstruction started from a latent.")
-        return paste(edited, self.alignment, feather=feather)
+        return paste(edited, self.alignment, feather=feather, mask=mask)
+
+    def edit_photograph(
+        self,
+        yaw_deg: float = 0.0,
+        pitch_deg: float = 0.0,
+        light: LightLike | None = None,
+        *,
+        through_gan: bool = False,
+    ) -> Image.Image:
+        """The whole photograph with its object turned (degrees, as ``rotate``) and lit by ``light``.
+
+        Rendered, it keeps the photograph's own pixels; ``through_gan=True`` lets the generator make them, in the
+        photograph's colours. As much of the edit is shown as the object covers before and after it.
+
+        Returns:
+            An image of the photograph's size; beyond the reconstructed square it is the photograph's, pixel by pixel.
+
+        Raises:
+            ValueError: the reconstruction started from a latent, which has no photograph.
+        """
+        if self.alignment is None:
+            raise ValueError("there is no photograph to edit: the reconstruction started from a latent.")
+        pose = rotate_poses([(yaw_deg, pitch_deg)], self.config.camera, start=self.pose)
+        cover = to_mask(self._covered(pose))
+        if not through_gan:
+            size = max(min(round(self.alignment.side), 1024), self.config.image_size)
+            return self.paste(self._redrawn(pose, light, size), mask=cover)
+        with torch.no_grad():
+            made = self._synthesised(self.project(pose, self.light if light is None else self._as_light(light)))
+            edited = keep_colours(made, self._synthesised(self.latent), self.source[None])
+        return self.paste(edited[0], mask=cover)
+
+    @torch.no_grad()
+    def _covered(self, pose: Pose) -> Tensor:
+        """(S, S) in 0..1 where the object is in the photograph or would be seen from ``pose``."""
+        camera = self.config.camera
+        mask = self.object_mask[None, None]
+        there = canonical(mask, self.scene.depth, self.pose, camera, padding="zeros")
+        turned = render_view(self.scene.depth, there, pose, camera)
+        return torch.maximum(mask, turned.image * turned.mask)[0, 0].clamp(0, 1)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -326,14 +401,3 @@ class Reconstruction:
         """The same on the CPU (the networks stay where they are)."""
         scene = Scene(**{f.name: getattr(self.scene, f.name).cpu() for f in dataclasses.fields(self.scene)})
         return dataclasses.replace(self, source=self.source.cpu(), image=self.image.cpu(), scene=scene)
-
-
-def _pairs(yaw: float | Sequence[float], pitch: float | Sequence[float]) -> tuple[list[float], list[float], bool]:
-    single = not isinstance(yaw, Sequence) and not isinstance(pitch, Sequence)
-    yaws = list(yaw) if isinstance(yaw, Sequence) else [yaw]
-    pitches = list(pitch) if isinstance(pitch, Sequence) else [pitch]
-    n = max(len(yaws), len(pitches))
-    yaws, pitches = yaws * n if len(yaws) == 1 else yaws, pitches * n if len(pitches) == 1 else pitches
-    if len(yaws) != len(pitches):
-        raise ValueError(f"yaw_deg has {len(yaws)} values and pitch_deg {len(pitches)}, must be as many.")
-    return yaws, pitches, single

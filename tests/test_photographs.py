@@ -1,6 +1,7 @@
 """Photographs end to end: any of them into the pipeline, the script and the folder script."""
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub import GAN2ShapePipeline, InputError
+from gan2shape_hub.config import ProjectionConfig
 
 data = pytest.importorskip("skimage.data")
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,8 +74,44 @@ def test_other_categories_are_not_searched_for_faces(astronaut):
 def test_latents_have_no_photograph(faces):
     result = faces(faces.sample(seed=1))
     assert result.alignment is None
+    assert result.inversion_db is None
     with pytest.raises(ValueError, match="no photograph to paste into"):
         result.paste(result.image)
+    with pytest.raises(ValueError, match="no photograph to edit"):
+        result.edit_photograph(yaw_deg=10)
+
+
+@pytest.mark.parametrize("edit", [{"yaw_deg": 15.0}, {"light": "left"}, {"yaw_deg": 10.0, "through_gan": True}])
+def test_an_edit_is_put_back_into_the_photograph(faces, astronaut, edit):
+    result = faces(astronaut)
+    edited = result.edit_photograph(**edit)
+    assert edited.size == astronaut.size
+    change = np.abs(np.asarray(edited, dtype=int) - np.asarray(astronaut, dtype=int)).max(-1)
+    y, x = np.mgrid[0:512, 0:512] + 0.5
+    u, v = np.einsum("ij,jhw->ihw", result.alignment.inverse, np.stack((x, y, np.ones_like(x))))
+    inside = (np.minimum(u, v) > 0) & (np.maximum(u, v) < 1)
+    assert change[~inside].max() == 0
+    assert change[inside].max() > 10
+
+
+def test_the_generators_own_picture_and_the_object_can_be_seen(faces, astronaut):
+    result = faces(astronaut)
+    assert result.inverted.size == (faces.generator.image_size,) * 2
+    small = torch.tensor(np.asarray(result.inverted.resize((32, 32), Image.Resampling.BOX))) / 127.5 - 1
+    error = (small.permute(2, 0, 1) - result.image).square().mean()
+    assert result.inversion_db == pytest.approx(float(10 * torch.log10(4 / error)), abs=0.1)
+    assert result.object_mask.shape == (32, 32)
+    assert 0 <= result.object_mask.min() <= result.object_mask.max() <= 1
+
+
+def test_a_photograph_keeps_its_latent_where_nothing_is_edited(astronaut):
+    """What the inversion missed is no edit: turning by 0 degrees is the inversion's own picture."""
+    projection = ProjectionConfig(space="pca", components=8, texture="image")
+    pipeline = tiny_pipeline(align="face", projection=projection)
+    result = pipeline(astronaut)
+    moved = result.project(result.pose, result.light) - result.latent
+    without = dataclasses.replace(result, alignment=None)  # taken for a generated image, which has no gap
+    assert moved.norm() < 0.5 * (without.project(result.pose, result.light) - result.latent).norm()
 
 
 def test_tuning_changes_a_copy(faces, astronaut):

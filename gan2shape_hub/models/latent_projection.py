@@ -61,13 +61,22 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
-    def project(self, encoder: nn.Module, pseudo: Tensor, latent: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    def project(
+        self,
+        encoder: nn.Module,
+        pseudo: Tensor,
+        latent: Tensor,
+        original: Tensor,
+        gap: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Latent of a pseudo image.
 
         Args:
             pseudo: (B, 3, S, S) rendered pseudo images.
             latent: (B, D) or (B, L, D) latents of the unperturbed images.
             original: (B, 3, S, S) the generator's own images of ``latent``, encoded too in the relative form.
+            gap: (B, encoding_size) what the encoder says of the difference between photographs and the generator's
+                images of their latents (``difference``), which no edit asked for; None: there is none.
 
         Returns:
             latents like ``latent``; the offset penalty (scalar).
@@ -75,9 +84,17 @@ class LatentProjection:
         encoding = encoder(pseudo)
         if self.config.relative:
             encoding = encoding - encoder(original)
+        if gap is not None:
+            encoding = encoding - gap
         offset, penalised = self.offset(encoding)
         shifted = latent + (offset if latent.ndim == 2 else offset[:, None])
         return shifted, penalised.square().mean()
+
+
+@torch.no_grad()
+def difference(encoder: nn.Module, images: Tensor, originals: Tensor) -> Tensor:
+    """(B, encoding_size) by which the encodings of images (B, 3, S, S) differ from those of ``originals``."""
+    return encoder(images) - encoder(originals)
 
 
 def gan_image(generator: nn.Module, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:

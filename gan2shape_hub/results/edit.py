@@ -70,6 +70,20 @@ def preset_light(name: str, like: Tensor | None = None) -> Light:
     return make_light(x, y, ambient, diffuse, direction_z=z, like=like)
 
 
+def paired_angles(
+    yaw: float | Sequence[float], pitch: float | Sequence[float]
+) -> tuple[list[float], list[float], bool]:
+    """Both as lists of the same length, and whether both were single numbers; ValueError where the lengths differ."""
+    single = not isinstance(yaw, Sequence) and not isinstance(pitch, Sequence)
+    yaws = list(yaw) if isinstance(yaw, Sequence) else [yaw]
+    pitches = list(pitch) if isinstance(pitch, Sequence) else [pitch]
+    n = max(len(yaws), len(pitches))
+    yaws, pitches = yaws * n if len(yaws) == 1 else yaws, pitches * n if len(pitches) == 1 else pitches
+    if len(yaws) != len(pitches):
+        raise ValueError(f"yaw_deg has {len(yaws)} values and pitch_deg {len(pitches)}, must be as many.")
+    return yaws, pitches, single
+
+
 def rotate_poses(
     angles_deg: Sequence[tuple[float, float]],
     camera: CameraConfig,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.records import Alignment
 from gan2shape_hub.results.image_files import to_pil
+from gan2shape_hub.results.texture import smooth
 
 FEATHER = 0.12
 """Part of the square's side over which the edit fades into the photograph, on each side."""
+COLOUR_SIDE = 48
+"""Pixels of the pictures whose colours are compared: finer differences are the person's and not the light's."""
 
 
 def paste(
@@ -74,3 +78,19 @@ def feathered_square(side: int, feather: float) -> Image.Image:
     ramp = np.clip(distance / feather, 0, 1) if feather else np.ones(side)
     ramp = ramp * ramp * (3 - 2 * ramp)
     return Image.fromarray(np.round(255 * ramp[:, None] * ramp[None]).astype(np.uint8))
+
+
+def keep_colours(edited: Tensor, before: Tensor, photograph: Tensor) -> Tensor:
+    """``edited`` with the photograph's large-scale colours: what the generator's picture ``before`` the edit is darker,
+    paler or warmer than the photograph is made up for. All (1, 3, any, any) in -1..1; as large as ``edited``."""
+    small = [F.interpolate(x, (COLOUR_SIDE,) * 2, mode="area") for x in (photograph, before)]
+    miss = smooth(small[0] - small[1], COLOUR_SIDE / 12)
+    return (edited + F.interpolate(miss, edited.shape[-2:], mode="bicubic", align_corners=False)).clamp(-1, 1)
+
+
+def to_mask(cover: Tensor) -> Image.Image:
+    """A map (S, S) in 0..1 as the soft mask (mode ``L``) of a paste: a little larger, so that it fades outside."""
+    reach = 2 * max(cover.shape[-1] // 32, 1) + 1
+    grown = F.max_pool2d(cover[None, None], reach, stride=1, padding=reach // 2)
+    soft = smooth(grown, reach / 2)[0, 0].clamp(0, 1)
+    return Image.fromarray((soft * 255).round().byte().cpu().numpy())

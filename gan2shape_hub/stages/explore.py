@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.models.latent_projection import difference
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Scene, Targets
@@ -46,7 +47,8 @@ def train_projection(nets: ShapeNets, targets: Targets, iterations: int, run: Ru
         pseudo, mask, view, _ = render_pseudo(scene, pick, chosen, run)
         start, image = _walked(chosen, scene.view[pick], view, run)
         with run.accelerator.autocast():
-            latent, penalty = run.projection.project(nets.encoder, pseudo, start, image)
+            gap = photograph_gap(nets, chosen, run)
+            latent, penalty = run.projection.project(nets.encoder, pseudo, start, image, gap)
         size = config.projection.training_size or config.image_size
         projected = run.gan_image(latent.float(), size)
         pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
@@ -76,7 +78,8 @@ def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: 
             pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
             start, image = _walked(chosen, scene.view[pick], view, run)
             with run.accelerator.autocast():
-                latent, penalty = run.projection.project(nets.encoder, pseudo, start, image)
+                gap = photograph_gap(nets, chosen, run)
+                latent, penalty = run.projection.project(nets.encoder, pseudo, start, image, gap)
             projected = run.gan_image(latent.float(), run.config.image_size).clamp(-1, 1)
             parts.append((projected, mask, view, light))
             done, total = k * len(starts) + batch, len(targets) * len(starts)
@@ -95,6 +98,15 @@ def _walked(chosen: Targets, own: Tensor, wanted: Tensor, run: Run) -> tuple[Ten
     turn = turn_between(Pose.from_view(own, camera), Pose.from_view(wanted, camera), camera)
     latents = run.projection.walk(chosen.latents, turn)
     return latents, run.gan_image(latents, run.config.image_size).clamp(-1, 1)
+
+
+def photograph_gap(nets: ShapeNets, chosen: Targets, run: Run) -> Tensor | None:
+    """What the encoder says of the difference between the inputs and the generator's images of their latents; None
+    where pseudo images do not carry it: they show the albedo then, or the encoder's answer is not relative."""
+    projection = run.config.projection
+    if not projection.relative or projection.texture != "image":
+        return None
+    return difference(nets.encoder, chosen.images, chosen.originals)
 
 
 def _pick(targets: Targets, batch: int, run: Run) -> Tensor:

@@ -1,12 +1,14 @@
 """From encodings to latents: the formula, its fixed points, its bounds and its gradient."""
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import tiny_generator
 from torch import nn
 
 from gan2shape_hub.config import ProjectionConfig
-from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.models.latent_projection import LatentProjection, difference
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 
 TAIL = [ProjectionConfig(space="mapping_tail", first_layer=k, relative=False) for k in (5, 0, 8)]
@@ -154,3 +156,21 @@ def test_an_impossible_projection_is_named_when_it_is_made():
         LatentProjection(stylegan2, ProjectionConfig("mapping_tail", first_layer=9))
     with pytest.raises(ValueError, match=r"projection\.components is 9.*has 8"):
         LatentProjection(tiny_generator(), ProjectionConfig("pca", components=9))
+
+
+@pytest.mark.parametrize("config", [TAIL[0], PCA], ids=lambda c: c.space)
+def test_what_an_inversion_missed_is_not_taken_for_an_edit(generator, config):
+    """A photograph that the generator cannot quite make keeps its latent all the same, and an edit moves it as much."""
+    config = dataclasses.replace(config, relative=True)
+    projection = LatentProjection(generator, config)
+    encoder, latent = Linear(projection.encoding_size), randn(2, generator.latent_dim)
+    original, photograph = randn(2, 3, 4, 4, seed=1), randn(2, 3, 4, 4, seed=2)
+    gap = difference(encoder, photograph, original)
+    kept, penalty = projection.project(encoder, photograph, latent, original, gap)
+    assert (kept - latent).abs().max() < 1e-5
+    assert float(penalty.detach()) < 1e-10
+    edit = 0.3 * randn(2, 3, 4, 4, seed=3)
+    moved, _ = projection.project(encoder, photograph + edit, latent, original, gap)
+    expected, _ = projection.project(encoder, original + edit, latent, original)
+    assert torch.allclose(moved, expected, atol=1e-5)
+    assert (moved - latent).abs().max() > 1e-3

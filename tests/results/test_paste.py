@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from gan2shape_hub.records import Alignment
-from gan2shape_hub.results.paste import feathered_square, paste
+from gan2shape_hub.results.paste import feathered_square, keep_colours, paste, to_mask
 from gan2shape_hub.stages.align import cut_square
 
 
@@ -95,3 +95,32 @@ def test_the_feathered_square():
     assert (np.diff(mask[25, :25]) >= 0).all()
     assert np.array_equal(mask, mask.T)
     assert np.array_equal(mask, mask[::-1])
+
+
+def test_colours_of_the_photograph_are_kept():
+    """The generator's picture is too dark by 0.3; the edit, a brighter spot on it, is brought to the photograph's."""
+    photograph = torch.full((1, 3, 96, 96), 0.2)
+    before = torch.full((1, 3, 64, 64), -0.1)
+    edited = before.clone()
+    edited[..., 30:34, 30:34] += 0.5
+    result = keep_colours(edited, before, photograph)
+    assert result.shape == edited.shape
+    assert result[..., :20, :20] == pytest.approx(0.2, abs=1e-3)
+    assert result[..., 31, 31] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_fine_differences_are_left_to_the_generator():
+    stripes = torch.ones(1, 3, 96, 96)
+    stripes[..., ::2] = -1
+    flat = torch.zeros(1, 3, 96, 96)
+    assert keep_colours(flat, flat, stripes).abs().max() < 0.05
+
+
+def test_a_cover_becomes_a_soft_mask_that_holds_it():
+    cover = torch.zeros(64, 64)
+    cover[20:40, 24:44] = 1
+    mask = np.asarray(to_mask(cover), dtype=int)
+    assert mask.shape == (64, 64)
+    assert mask[22:38, 26:42].min() == 255
+    assert mask[:12].max() == 0
+    assert np.abs(np.diff(mask, axis=1)).max() < 140
