@@ -144,7 +144,11 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Maske
             quality.append(None)
         else:
             prepared = _prepare(item.cut.square, config)
-            found = invert(prepared.image.to(run.device), run.schedule.invert_iterations, run)
+            image = prepared.image.to(run.device)
+            own = _own_mask(prepared, masks, k)
+            if own is None and masker is not None:
+                own = checked_mask(masker(image), config)
+            found = invert(image, run.schedule.invert_iterations, run, own)
             latent = found.latent
             with torch.no_grad():  # of the tap where there is one, as the encoder was trained to see it
                 original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)
@@ -153,7 +157,7 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Maske
         images.append(prepared.image.to(run.device))
         latents.append(latent.float())
         originals.append(original)
-        own = prepared.mask if masks is None else masks[k : k + 1]
+        own = _own_mask(prepared, masks, k)
         if own is None and masker is not None and config.use_mask:
             own = checked_mask(masker(images[-1]), config)
         found_masks.append((torch.ones_like(prepared.image[:, :1]) if own is None else own).to(run.device))
@@ -168,6 +172,11 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Maske
         masks=torch.cat(found_masks) if config.use_mask else None,
     )
     return Inputs(targets, sources, quality)
+
+
+def _own_mask(prepared: Prepared, masks: Tensor | None, k: int) -> Tensor | None:
+    """The given mask of input ``k``, else its alpha channel, (1, 1, S, S)."""
+    return prepared.mask if masks is None else masks[k : k + 1]
 
 
 def _prepare(square: Image.Image, config: CategoryConfig) -> Prepared:

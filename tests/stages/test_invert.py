@@ -151,3 +151,17 @@ def test_similarity_in_decibels():
     zero = torch.zeros(1, 3, 4, 4)
     assert psnr_db(zero + 0.2, zero) == pytest.approx(20.0, abs=1e-4)  # 20 log10(2 / 0.2)
     assert psnr_db(zero, zero) == pytest.approx(100.0)
+
+
+def test_the_object_comes_closer_where_it_counts_for_more(pipeline, sampled):
+    """A picture of which no latent gives both halves: the half that is the object is matched better."""
+    _, image = sampled
+    other = picture(pipeline.generator, pipeline.sample(seed=9, truncation=1.0).latent).clamp(-1, 1)
+    both = torch.cat((image[..., :16], other[..., 16:]), dim=-1)
+    left = torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+
+    def left_db(mask):
+        return psnr_db(invert(both, 24, make_run(pipeline), mask).image[..., :16], both[..., :16])
+
+    assert left_db(left) > left_db(None) > left_db(1 - left)
