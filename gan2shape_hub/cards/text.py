@@ -116,7 +116,7 @@ def _eval_result(metric: Metric) -> EvalResult:
         dataset_name=metric.dataset,
         dataset_split=metric.split or None,
         metric_type=metric.type,
-        metric_name=metric.name,
+        metric_name=metric.name.replace("`", ""),  # plain text, not Markdown
         metric_value=metric.value,
     )
 

@@ -166,6 +166,7 @@ def test_reports_of_the_evaluation_are_measurements(facts, tmp_path):
         "pearson": 0.8123, "pearson-p10": 0.7, "psnr": 22.5, "yaw-error-gan": 4.9, "yaw-error-mesh": 2.8,
     }  # fmt: skip
     card = cards.generate_card(facts, tiny_config(), results)
+    assert "`" not in card.split("---")[1]  # the front matter is no Markdown
     assert "--preset fast --count 3 --seed 1000 --truncation 0.7" in card
     assert "for comparison, the ellipsoid" in card
     assert "3 generated faces, seeds 1000 to 1002" in card
