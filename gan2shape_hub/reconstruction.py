@@ -153,8 +153,9 @@ class Reconstruction:
         return to_trimesh(sheet, to_pil(self.texture), self.config.camera)
 
     def warn_if_poor(self, threshold_db: float = 18.0) -> bool:
-        """Warn where the generator could not express the photograph: edits through it show somebody else then."""
-        quality = self.settings.get("psnr_db")
+        """Warn where the generator could not express the photograph: edits through it show somebody else then. The
+        pipeline does so itself; True where it is poor."""
+        quality = self.inversion_db
         if quality is None or quality >= threshold_db:
             return False
         warnings.warn(

@@ -4,6 +4,8 @@ Examples:
     python scripts/reconstruct.py --seed 7 --output out/              a generated face
     python scripts/reconstruct.py photo.jpg --output out/             the largest face of a photograph
     python scripts/reconstruct.py group.jpg --face 1 --output out/    its second largest
+    python scripts/reconstruct.py photo.jpg --tune --views -15,15 --light left --paste --output out/
+                                                                      turned, relit, and put back into the photograph
     python scripts/reconstruct.py --seed 7 --preset balanced --views -30,-15,0,15,30 --output out/
     python scripts/reconstruct.py --seed 7 --output out/ --json       one JSON object on standard output
 """
@@ -48,12 +50,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
     parser.add_argument("--views", help="yaw angles in degrees, such as -30,0,30: also save these through the GAN")
     parser.add_argument("--light", action="append", default=[], help="left, right, top, rim, ...: also save relit")
+    parser.add_argument(
+        "--paste",
+        nargs="?",
+        const="gan",
+        choices=("gan", "rendered"),
+        help="also save each of --views and --light inside the whole photograph, made by the generator (default) or "
+        "rendered with the photograph's own pixels",
+    )
     parser.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     if (options.image is None) == (options.seed is None):
         parser.error("give either an image or --seed")
+    if options.paste and options.image is None:
+        parser.error("--paste needs a photograph: a generated face has none")
+    if options.paste and not (options.views or options.light):
+        parser.error("--paste needs an edit: give --views or --light, or both")
     for name in ("seed", "run_seed"):
         if not 0 <= (getattr(options, name) or 0) < 2**63:
             parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}, must be 0 or more and below 2^63")
@@ -149,12 +163,17 @@ def reconstruct(options: argparse.Namespace, bar: ProgressBar | None) -> dict:
     if bar:
         bar.close()
     result.settings.update(checkpoint=options.checkpoint, image=options.image)
-    result.warn_if_poor()
     if result.settings.get("faces", 0) > 1 and options.face is None:
         print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
     # All pictures are made before anything is written.
     edits = {f"rotated_{yaw:+g}.png": result.rotate(yaw, through_gan=True) for yaw in options.views}
     edits |= {f"relit_{light}.png": result.relight(light, through_gan=True) for light in options.light}
+    if options.paste:
+        gan = options.paste == "gan"
+        for yaw in options.views:
+            edits[f"photograph_rotated_{yaw:+g}.png"] = result.edit_photograph(yaw, through_gan=gan)
+        for light in options.light:
+            edits[f"photograph_relit_{light}.png"] = result.edit_photograph(light=light, through_gan=gan)
     files = result.save(options.output, turntable=not options.no_turntable)
     files += [write_image(Path(options.output) / name, picture) for name, picture in edits.items()]
     return {

@@ -1,8 +1,9 @@
 """A folder of photographs in, a folder of reconstructions out.
 
-Each photograph gets a folder of its own under the output, with everything that reconstruct.py writes. A run that was
-stopped continues where it was; a photograph that cannot be used is noted (error.txt) and the others go on, and it is
-tried again by the next run. At the end summary.csv and a table say how each one went.
+Each photograph gets a folder of its own under the output, with everything that reconstruct.py writes; of several faces
+the largest is taken. A run that was stopped continues where it was; a photograph that cannot be used is noted
+(error.txt) and the others go on, and it is tried again by the next run. At the end summary.csv and a table say how each
+one went.
 
 Examples:
     python scripts/reconstruct_folder.py photos/ --output out/
@@ -18,6 +19,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from reconstruct import DEFAULT_CHECKPOINT
@@ -54,14 +56,17 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
     """One photograph into ``target``; whatever is wrong with it becomes ``error.txt`` there."""
     error = target / ERROR
     try:
-        result = pipeline(
-            photograph,
-            preset=options.preset,
-            seed=options.run_seed,
-            align=not options.no_align,
-            tuned=options.tune,
-        )
-        result.settings.update(checkpoint=options.checkpoint, image=photograph.name)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            result = pipeline(
+                photograph,
+                preset=options.preset,
+                seed=options.run_seed,
+                align=not options.no_align,
+                tuned=options.tune,
+            )
+        notes = list(dict.fromkeys(str(w.message) for w in said if w.category is UserWarning))
+        result.settings.update(checkpoint=options.checkpoint, image=photograph.name, warnings=notes)
         result.save(target, turntable=not options.no_turntable)
         error.unlink(missing_ok=True)
     except Exception as reason:  # one bad file must not stop the rest; Ctrl-C still does
@@ -81,6 +86,7 @@ def summarise(jobs: list[tuple[Path, Path]]) -> list[dict[str, str]]:
             elif (target / RESULT).exists():
                 settings = json.loads((target / RESULT).read_text(encoding="utf-8"))
                 row |= {"status": "done", **{k: str(settings.get(k, "")) for k in ("psnr_db", "faces", "seconds")}}
+                row["note"] = "; ".join(settings.get("warnings", ()))
         except (OSError, ValueError) as reason:
             row |= {"status": "damaged", "note": f"{reason}: run again with --again"}
         rows.append(row)

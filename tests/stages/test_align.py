@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from gan2shape_hub.records import Alignment, InputError
 from gan2shape_hub.results.paste import paste
@@ -169,3 +169,41 @@ def test_cutting_is_exact_to_a_pixels_fraction():
         y = matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2] - 0.5
         assert np.abs(cut[..., 0] - x).max() < 1.5
         assert np.abs(cut[..., 1] - y).max() < 1.5
+
+
+def test_sunglasses_hide_nothing_that_is_needed(astronaut, aligned):
+    (face, _), *_ = align.find_faces(astronaut)
+    points, picture = face.points.numpy(), astronaut.copy()
+    width, draw = float(np.linalg.norm(points[1] - points[0])), ImageDraw.Draw(picture)
+    for x, y in points[:2]:
+        draw.ellipse((x - 0.42 * width, y - 0.3 * width, x + 0.42 * width, y + 0.32 * width), fill=(12, 12, 14))
+    draw.line((*points[0], *points[1]), fill=(12, 12, 14), width=4)
+    found = align.align_face(picture)
+    middle = np.array([0.5, 0.5, 1])
+    assert np.linalg.norm((found.matrix - aligned.matrix) @ middle) < 0.05 * aligned.side
+    assert found.side == pytest.approx(aligned.side, rel=0.08)
+    assert abs(found.angle_deg - aligned.angle_deg) < 6
+
+
+def test_a_painting_is_aligned_as_the_photograph_is(aligned):
+    """Flat patches of few colours, as brush strokes leave them."""
+    picture = place(aligned.square.resize((300, 300)), (500, 400), similarity(300, 0, 250, 200))
+    painted = picture.filter(ImageFilter.MedianFilter(5)).filter(ImageFilter.ModeFilter(5)).quantize(24).convert("RGB")
+    found, expected = align.align_face(painted), align.align_face(picture)
+    assert np.abs(found.matrix - expected.matrix).max() < 0.06 * expected.side
+
+
+def test_a_profile_is_found_and_the_back_of_a_head_is_not():
+    """A man seen from the side through a camera's viewfinder, black and white (skimage, CC0)."""
+    picture = Image.fromarray(data.camera()).convert("RGB")
+    found = align.align_face(picture)
+    left, top, right, bottom = found.box
+    assert 190 < (left + right) / 2 < 280
+    assert 70 < (top + bottom) / 2 < 160
+    assert 70 < found.side < 140
+    assert found.square.size[0] >= 128
+    # From behind the ear there is no face left.
+    x, y = (int(v) for v in found.matrix @ np.array([0.5, 0.5, 1.0]))
+    behind = picture.crop((x - 150, y - 60, x - 25, y + 60))
+    with pytest.raises(InputError, match="no face was found"):
+        align.align_face(behind)
