@@ -288,7 +288,8 @@ class GAN2ShapePipeline:
                 ``tune_iterations`` of the schedule; slower, and closer to the person. The checkpoint's never changes.
 
         Returns:
-            A Reconstruction, or a list for a list.
+            A Reconstruction, or a list for a list. A ``UserWarning`` says where the generator could not express a
+            photograph (``Reconstruction.inversion_db``).
 
         Raises:
             InputError: the image cannot be used; ConfigError: no such preset; Cancelled: the callback said so.
@@ -328,6 +329,8 @@ class GAN2ShapePipeline:
         settings["seconds"] = round(time.perf_counter() - begun, 2)
         inputs = Inputs(targets, inputs.sources, quality)
         results = self._results(nets, items, inputs, run, settings)
+        for result in results:
+            result.warn_if_poor()
         return results if several else results[0]
 
     def _run(self, schedule: ScheduleConfig, rng, callback, photographs: int, count: int) -> Run:
