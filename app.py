@@ -191,7 +191,7 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
     with gr.Tab("Model", id="model"):
         viewer = gr.Model3D(
             label="Drag to turn, scroll to zoom",
-            camera_position=(90, 90, None),
+            camera_position=(90, 90, 1.5),
             height=460,
             interactive=False,
             elem_id="viewer",
@@ -244,8 +244,8 @@ def _light(desk: Desk) -> dict[str, gr.Component]:
                 with gr.Row(elem_classes="chips"):
                     chips = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in LIGHT_PRESETS}
                 sliders = [
-                    gr.Slider(-1, 1, right, step=0.01, label="Light from left to right", elem_id="light_right"),
-                    gr.Slider(-1, 1, up, step=0.01, label="Light from below to above", elem_id="light_up"),
+                    gr.Slider(-1, 1, right, step=0.01, label="Left – right", elem_id="light_right"),
+                    gr.Slider(-1, 1, up, step=0.01, label="Below – above", elem_id="light_up"),
                     gr.Slider(0, 1, ambient, step=0.01, label="Ambient", elem_id="light_ambient"),
                     gr.Slider(0, 1.2, diffuse, step=0.01, label="Diffuse", elem_id="light_diffuse"),
                 ]
@@ -289,7 +289,8 @@ def _turn(desk: Desk) -> dict[str, gr.Component]:
         strip = gr.Gallery(
             label="Views",
             columns=5,
-            height="auto",
+            height=190,
+            object_fit="cover",
             interactive=False,
             elem_id="strip",
             buttons=["download_all", "fullscreen"],
@@ -304,7 +305,7 @@ def _turn(desk: Desk) -> dict[str, gr.Component]:
 def _take() -> dict[str, gr.Component | list[gr.Component]]:
     """The files."""
     with gr.Tab("Take away", id="take"):
-        with gr.Group(elem_id="downloads"):
+        with gr.Row(elem_id="downloads"):
             buttons = [
                 gr.DownloadButton(f"{d.label} …", interactive=False, elem_id=f"get_{d.key}") for d in files.DOWNLOADS
             ]

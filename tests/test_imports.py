@@ -16,6 +16,7 @@ LAYERS = (
     ("stages", "results"),
     ("training", "evaluation", "conversion", "hub", "presets", "cards"),
     ("targets", "reconstruction", "pipeline"),
+    ("demo",),
     ("__init__", "app", "scripts"),
 )
 """A module imports from its own row and the rows above it, never from those below."""

@@ -23,8 +23,8 @@ from gan2shape_hub.demo.workspace import Session, Workspace
 from gan2shape_hub.results.image_files import to_pil
 
 ORDER = ("instant", "fast", "balanced")
-"""Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours on
-a CPU and is not."""
+"""Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
+on a CPU and is not."""
 
 
 class Desk:
@@ -195,7 +195,7 @@ class Desk:
             return (gr.skip(),) * 9
         result = finished.result
         files.forget_older(finished, session.folder)
-        model = files.file_of(finished, session.folder, files.DOWNLOADS[0])
+        model = files.viewer_file(finished, session.folder)
         compared = (
             self._picture(session, "input.jpg", to_pil(result.source)),
             self._picture(session, "reconstruction.jpg", _enlarged(to_pil(result.reconstruction))),
@@ -216,9 +216,7 @@ class Desk:
     def surface(self, kind: str, request: gr.Request) -> str:
         """The file for the viewer: the model with its texture, or its bare shape."""
         session, finished = self.finished(request)
-        if kind == "Shape":
-            return str(files.clay_file(finished, session.folder))
-        return str(files.file_of(finished, session.folder, files.DOWNLOADS[0]))
+        return str(files.viewer_file(finished, session.folder, textured=kind != "Shape"))
 
     @told
     def make_files(self, request: gr.Request) -> Iterator[list[Any]]:

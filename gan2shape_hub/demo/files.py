@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trimesh
 from PIL import Image
 
 from gan2shape_hub.demo.shelf import ROOT
@@ -29,6 +30,7 @@ from gan2shape_hub.results.image_files import (
     write_depth_png,
     write_image,
 )
+from gan2shape_hub.results.mesh import to_trimesh
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.views import turntable_frames
 
@@ -48,6 +50,22 @@ class Download:
 def glb(finished: Finished, path: Path) -> None:
     result = finished.result
     write_glb(path, result.sheet, to_pil(result.texture), result.config.camera)
+
+
+def viewer_glb(finished: Finished, path: Path) -> None:
+    """The model for the page's viewer: the same mesh, without light. The texture is lit as the photograph is, and the
+    viewer's own surroundings would tint it."""
+    result = finished.result
+    mesh = to_trimesh(result.sheet, to_pil(result.texture), result.config.camera)
+    data = trimesh.exchange.gltf.export_glb(mesh, include_normals=True, tree_postprocessor=_without_light)
+    with atomic_file(path) as part:
+        part.write_bytes(data)
+
+
+def _without_light(tree: dict[str, Any]) -> None:
+    tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
+    for material in tree["materials"]:
+        material["extensions"] = {"KHR_materials_unlit": {}}
 
 
 def clay_glb(finished: Finished, path: Path) -> None:
@@ -158,9 +176,10 @@ def file_of(finished: Finished, folder: Path, download: Download) -> Path:
     return path
 
 
-def clay_file(finished: Finished, folder: Path) -> Path:
-    """The untextured model, for the viewer."""
-    return file_of(finished, folder, Download("clay", "", "shape.glb", clay_glb))
+def viewer_file(finished: Finished, folder: Path, *, textured: bool = True) -> Path:
+    """What the viewer shows: the model with its texture, or its bare shape."""
+    name, make = ("view.glb", viewer_glb) if textured else ("shape.glb", clay_glb)
+    return file_of(finished, folder, Download("viewer", "", name, make))
 
 
 def make_all(finished: Finished, folder: Path, wanted: Callable[[], bool]) -> Iterator[tuple[Download, Path]]:

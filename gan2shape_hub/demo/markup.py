@@ -30,9 +30,8 @@ FOOTER = """
 
 EMPTY = """
 <div class="empty">
-  <svg viewBox="0 0 64 64" width="56" height="56" aria-hidden="true"><g fill="none" stroke="currentColor"
-   stroke-width="2" stroke-linejoin="round"><path d="M32 6 56 19v26L32 58 8 45V19z"/><path d="m8 19 24 13 24-13M32 32v26"
-   /></g></svg>
+  <svg viewBox="0 0 64 64" width="56" height="56" aria-hidden="true" fill="none" stroke="currentColor"
+   stroke-width="2" stroke-linejoin="round"><path d="M32 6 56 19v26L32 58 8 45V19zM8 19l24 13 24-13M32 32v26"/></svg>
   <h2>Your model will appear here</h2>
   <p>Choose a photograph or let the generator draw a face, then press <b>Reconstruct</b>.</p>
 </div>
@@ -65,8 +64,9 @@ CSS = """
 #viewer { background: radial-gradient(circle at 50% 35%, #f8fafc, #e2e8f0); }
 .dark #viewer { background: radial-gradient(circle at 50% 35%, #334155, #0f172a); }
 .chips { gap: 8px !important; } .chips button { min-width: 72px !important; flex: 1 1 72px; }
-#downloads { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
-#downloads > * { min-width: 0 !important; }
+#downloads { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 10px; }
+#downloads > * { min-width: 0 !important; width: 100%; }
+#progress, #note { padding: 0 !important; }
 code.command { display: block; white-space: pre-wrap; word-break: break-word; font-size: .82rem; padding: 10px 12px;
   border-radius: 8px; background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
 :focus-visible { outline: 2px solid #6366f1 !important; outline-offset: 2px; }
@@ -118,11 +118,16 @@ function moved(x, y) {
   place = held(x, y); draw();
   if (waiting) return;
   waiting = true;
-  setTimeout(() => { waiting = false; props.value = place.map(v => Math.round(v * 1000) / 1000); trigger('input'); }, 40);
+  setTimeout(() => {
+    waiting = false;
+    props.value = place.map(v => Math.round(v * 1000) / 1000);
+    trigger('input');
+  }, 40);
 }
 function at(event) {
   const box = canvas.getBoundingClientRect(), scale = side / box.width;
-  moved(((event.clientX - box.left) * scale - side / 2) / radius, -((event.clientY - box.top) * scale - side / 2) / radius);
+  const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
+  moved((x - side / 2) / radius, (side / 2 - y) / radius);
 }
 canvas.addEventListener('pointerdown', e => { canvas.setPointerCapture(e.pointerId); at(e); });
 canvas.addEventListener('pointermove', e => { if (e.buttons) at(e); });
@@ -132,7 +137,9 @@ canvas.addEventListener('keydown', e => {
 });
 watch('value', () => {
   const value = props.value;
-  if (Array.isArray(value) && Math.hypot(value[0] - place[0], value[1] - place[1]) > 1e-3) { place = held(...value); draw(); }
+  if (!Array.isArray(value) || Math.hypot(value[0] - place[0], value[1] - place[1]) < 1e-3) return;
+  place = held(...value);
+  draw();
 });
 if (Array.isArray(props.value)) place = held(...props.value);
 draw();

@@ -88,7 +88,7 @@ def prepare_photograph(
         item=photograph,
         crop=cut.square.convert("RGB"),
         mask=_mask(cut, config),
-        note=" ".join((_found(cut), *remarks)),
+        note=" ".join((_found(cut, config), *remarks)),
         name=name or Path(path).name,
         faces=cut.faces,
         face_index=face_index if align else None,
@@ -114,9 +114,10 @@ def draw_sample(checkpoint: str, shelf: Shelf, seed: int, variety: float | None 
     )
 
 
-def _found(cut: Alignment) -> str:
+def _found(cut: Alignment, config: CategoryConfig) -> str:
     if cut.box is None:
-        return "The central square is taken."
+        later = config.use_mask and cut.square.mode != "RGBA"
+        return "The central square is taken." + (" The object is found when the run starts." if later else "")
     more = f" of {cut.faces} (the largest unless you choose another)" if cut.faces > 1 else ""
     return f"Face found{more}: {cut.side:.0f} pixels wide in the photograph, certain to {100 * (cut.score or 0):.0f} %."
 

@@ -1,0 +1,162 @@
+"""A running demo and a headless Chromium, for the tests of the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import app
+from gan2shape_hub import GAN2ShapePipeline
+from gan2shape_hub.config import RoundConfig, ScheduleConfig
+from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.shelf import Shelf
+from gan2shape_hub.demo.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
+PATIENCE_MS = 90_000
+"""Of every wait: the machine may be busy, and waiting ends as soon as there is something to see."""
+
+
+def chromium_path() -> str:
+    """Where Chromium is. Its absence skips a test on somebody's own machine and fails it in CI."""
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return found
+    if os.environ.get("CI"):
+        pytest.fail("Chromium is missing: .ci/run installs it with apt-get when it may.")
+    pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+
+
+@contextmanager
+def chromium() -> Iterator:
+    """A headless Chromium, driven by playwright."""
+    path = chromium_path()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
+    """The address of a running demo, and its desk."""
+    root.mkdir(parents=True, exist_ok=True)
+    desk = Desk(Workspace(root), Shelf([str(c) for c in checkpoints]))
+    demo = app.build(desk)
+    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    try:
+        yield address, desk
+    finally:
+        demo.close()
+
+
+def save_tiny(pipeline: GAN2ShapePipeline, folder: Path) -> Path:
+    """A tiny checkpoint whose presets are instant (no step at all), fast (a few) and balanced (endless)."""
+    fast = pipeline.config.schedules["fast"]
+    schedules = {
+        "instant": dataclasses.replace(fast, rounds=()),
+        "fast": fast,
+        "balanced": dataclasses.replace(fast, rounds=(RoundConfig(100_000, 0, 0),)),
+    }
+    pipeline.config = dataclasses.replace(pipeline.config, schedules=schedules)
+    return pipeline.save_pretrained(folder)
+
+
+def face_checkpoint(folder: Path) -> Path:
+    """The shipped face checkpoint with the presets instant (forward passes alone) and fast (shortened): tests look at
+    the page, not at the quality of a run."""
+    source = ROOT / "checkpoints" / "face"
+    folder.mkdir(parents=True)
+    for part in source.iterdir():
+        if part.name != "config.json":
+            (folder / part.name).symlink_to(part)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    fast = config["schedules"]["fast"]
+    short = dataclasses.asdict(ScheduleConfig(rounds=(RoundConfig(2, 1, 2),)))
+    config["schedules"] = {
+        "instant": {**fast, "rounds": [], "invert_iterations": 6},
+        "fast": {**fast, "rounds": short["rounds"], "collected_batches": 1, "invert_iterations": 6},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+class Visit:
+    """One tab: the page, and what it complained about or asked other machines for."""
+
+    def __init__(self, browser, address: str, *, width: int = 1100, height: int = 760, query: str = "") -> None:
+        self.address = address
+        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        self.page.on("console", lambda message: self._heard(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._asked(request.url))
+        self.page.goto(address + query)
+        self.page.wait_for_selector("#start")
+
+    def _heard(self, kind: str, text: str) -> None:
+        # Headless Chromium has no WebGPU, which the viewer tries before WebGL.
+        if kind == "error" and "WebGPU" not in text:
+            self.errors.append(text)
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
+            self.outside.append(url)
+
+    def upload(self, path: Path) -> None:
+        self.page.locator("#photo input[type=file]").first.set_input_files(str(path))
+
+    def draw(self, seed: int) -> None:
+        """Let the generator draw a face, and wait for it."""
+        self.page.get_by_role("tab", name="Generated face").click()
+        self.page.locator("#note", has_text="Drawn by the generator").wait_for()
+        if f"seed {seed}," not in self.page.inner_text("#note"):
+            self.page.fill("#seed input", str(seed))
+            self.page.click("#draw")
+        self.page.locator("#note", has_text=f"seed {seed},").wait_for()
+
+    def choose(self, preset: str) -> None:
+        self.page.locator("#preset label", has_text=preset).click()
+
+    def reconstruct(self, preset: str = "instant") -> None:
+        """Press the button, wait for the end and for the results."""
+        self.choose(preset)
+        self.page.click("#start")
+        self.page.wait_for_selector("#card[data-state=running], #card[data-state=done]")
+        self.page.wait_for_selector("#card[data-state=done]")
+        self.page.wait_for_selector("#viewer canvas")
+
+    def open(self, tab: str) -> None:
+        self.page.locator("#result_tabs").get_by_role("tab", name=tab).click()
+
+    def source(self, selector: str) -> str:
+        """Address of the picture in a component."""
+        return self.page.locator(f"{selector} img").first.get_attribute("src") or ""
+
+    def fetched(self, selector: str) -> bytes:
+        """The picture in a component."""
+        answer = self.context.request.get(self.source(selector))
+        assert answer.ok, answer.status
+        return answer.body()
+
+    def toast(self) -> str:
+        body = self.page.locator("[data-testid=toast-body]").first
+        body.wait_for()
+        return body.inner_text()
+
+    def close(self) -> None:
+        self.context.close()
