@@ -2,11 +2,13 @@
 
 Pictures are made from generated faces of the given seeds, all of them shown as they come out; tables are written
 between the pages' markers, so that no number is typed by hand: from docs/results/benchmark.json (scripts/benchmark.py
---json) and docs/results/facemesh*.json (the report.json of scripts/evaluate.py).
+--json), docs/results/facemesh*.json and docs/results/inversion.json (the report.json of scripts/evaluate.py facemesh
+and inversion).
 
 Examples:
     python scripts/make_figures.py                              pictures from checkpoints/face, then the tables
     python scripts/make_figures.py --seeds 7,8,9 --preset balanced
+    python scripts/make_figures.py --photograph                 only the page on a photograph (scikit-image's portrait)
     python scripts/make_figures.py --tables                     only the tables
 """
 
@@ -27,6 +29,7 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 CLAY_TURNS = ((0.0, 0.0), (45.0, 0.0))
 TURNS = ((-40.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (40.0, 0.0))
 """(yaw, pitch) in degrees away from the photograph's view."""
+PHOTOGRAPH_YAW = 15.0
 GAN_YAWS = (-30.0, -15.0, 15.0, 30.0)
 LIGHTS = ("left", "right")
 STEPS = {
@@ -71,6 +74,57 @@ def make_pictures(checkpoint: str, seeds: list[int], preset: str | None, tile: i
     }
     FIGURES.mkdir(parents=True, exist_ok=True)
     return [write_image(FIGURES / name, picture, text) for name, picture in pictures.items()]
+
+
+def make_photograph(checkpoint: str, preset: str | None, tile: int) -> list[Path]:
+    """docs/figures/photograph.png: what becomes of a photograph, step by step, and what can be done with it."""
+    from PIL import Image
+    from skimage import data
+
+    from gan2shape_hub import GAN2ShapePipeline
+    from gan2shape_hub.results.image_files import write_image
+    from gan2shape_hub.results.layout import page
+
+    print("make_figures: photograph ...", file=sys.stderr, flush=True)
+    pipeline = GAN2ShapePipeline.from_pretrained(checkpoint)
+    result = pipeline(Image.fromarray(data.astronaut()), preset=preset, tuned=True)
+    text = {"photograph": "skimage.data.astronaut(), NASA, public domain", "preset": str(result.settings["preset"])}
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    return [write_image(FIGURES / "photograph.png", page(photograph_rows(result, tile), tile=tile), text)]
+
+
+def photograph_rows(result, size: int) -> list[list]:
+    """Tiles of a photograph's reconstruction: how it was read; turned and relit; and put back into the photograph."""
+    from gan2shape_hub.results.edit import rotate_poses
+    from gan2shape_hub.results.image_files import to_pil
+    from gan2shape_hub.results.layout import Tile
+    from gan2shape_hub.results.views import clay_views, frame_poses, middle, textured_views
+
+    camera, sheet, yaw = result.config.camera, result.sheet, PHOTOGRAPH_YAW
+    turns = ((0.0, 0.0), (-35.0, 0.0), (35.0, 0.0))
+    turned = rotate_poses(turns, camera, start=result.pose, pivot=middle(sheet))
+    poses = frame_poses(turned, sheet, camera)
+    clay = list(clay_views(sheet, poses.index(slice(0, 1)), camera, size))
+    textured = textured_views(sheet, result.texture, poses.index(slice(1, 3)), camera, size)
+    first = [Tile("photograph", _central_square(result.alignment.photograph)), Tile("aligned", to_pil(result.source))]
+    first += [Tile(f"the GAN's, {result.inversion_db:.1f} dB", result.inverted), Tile("shape", to_pil(clay[0]))]
+    first += [Tile(_turn("mesh", y), to_pil(view)) for (y, _), view in zip(turns[1:], textured, strict=True)]
+    gan = result.rotate([-yaw, yaw], through_gan=True)
+    second = [Tile(_turn("GAN", y), picture) for y, picture in zip((-yaw, yaw), gan, strict=True)]
+    second.append(Tile("light: left", result.relight("left", size=size)))
+    edits = [
+        (f"turned {-yaw:+.0f}°, put back", {"yaw_deg": -yaw, "through_gan": True}),
+        (f"turned {yaw:+.0f}°, put back", {"yaw_deg": yaw, "through_gan": True}),
+        ("relit, put back", {"light": "left"}),
+    ]
+    second += [Tile(label, _central_square(result.edit_photograph(**edit))) for label, edit in edits]
+    return [first, second]
+
+
+def _central_square(picture):
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
 
 
 def overview_row(result, size: int) -> list:
@@ -123,6 +177,7 @@ def fill_tables() -> list[Path]:
         "benchmark": lambda: benchmark_table(benchmark),
         "quality": lambda: quality_table(reports),
         "evaluation": lambda: evaluation_tables(reports),
+        "inversion": lambda: inversion_table(_read(RESULTS / "inversion.json")),
     }
     changed = []
     for page in PAGES:
@@ -219,6 +274,12 @@ def evaluation_tables(reports: list[dict[str, Any]]) -> str:
     return "\n\n".join(whole(report).strip().replace("## ", "### ", 1) for report in reports)
 
 
+def inversion_table(report: dict[str, Any]) -> str:
+    from gan2shape_hub.evaluation.inversion import inversion_tables
+
+    return inversion_tables(report) if report else ""
+
+
 def where(measures: dict[str, Any]) -> str:
     """The machine of a measurement, as a sentence."""
     m = measures["machine"]
@@ -245,6 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="7,8,9", help="of the generated faces, separated by commas")
     parser.add_argument("--preset", help="default: the checkpoint's")
     parser.add_argument("--tile", type=int, default=176, help="side of a picture's tile, pixels")
+    parser.add_argument("--photograph", action="store_true", help="only the page on a photograph")
     parser.add_argument("--tables", action="store_true", help="only the tables, no pictures")
     options = parser.parse_args(arguments)
     try:
@@ -252,7 +314,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError:
         parser.error(f"--seeds is '{options.seeds}', must be whole numbers separated by commas, such as 7,8,9")
     try:
-        files = [] if options.tables else make_pictures(options.checkpoint, seeds, options.preset, options.tile)
+        files = []
+        if not options.tables and not options.photograph:
+            files += make_pictures(options.checkpoint, seeds, options.preset, options.tile)
+        if not options.tables:
+            files += make_photograph(options.checkpoint, options.preset, options.tile)
         files += fill_tables()
     except (OSError, ValueError) as error:
         print(f"make_figures: {error}", file=sys.stderr)

@@ -8,7 +8,8 @@ one went.
 Examples:
     python scripts/reconstruct_folder.py photos/ --output out/
     python scripts/reconstruct_folder.py photos/ --output out/ --tune --no-turntable
-    accelerate launch --num_processes 4 scripts/reconstruct_folder.py photos/ --output out/     split over processes
+    accelerate launch --num_processes 4 scripts/reconstruct_folder.py photos/ --output out/     split over GPUs
+    torchrun --nproc_per_node 4 scripts/reconstruct_folder.py photos/ --output out/             or over CPU processes
 """
 
 from __future__ import annotations
