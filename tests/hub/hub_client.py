@@ -66,7 +66,12 @@ class Clients:
 def _serve() -> None:
     import signal
 
+    import torch
+
     import gan2shape_hub.hub  # noqa: F401  (imported before the forks)
+
+    with torch.device("meta"):  # torch imports a second's worth of modules for the first network it builds there
+        torch.randn(1).div(2)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
