@@ -55,8 +55,8 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
     """Find the latent whose picture is closest to ``image`` (1, 3, S, S) in -1..1.
 
     One w for all layers first, so that every step is an image of the generator; then a latent per layer, held near
-    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared. The closest picture seen is
-    returned; there is no randomness in it.
+    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared, and the discriminator's
+    where there is one. The closest picture seen is returned; there is no randomness in it.
 
     Args:
         image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.
@@ -94,7 +94,8 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
         if closest > GOOD_ENOUGH_DB:
             break
         wanted_image = F.adaptive_avg_pool2d(target, side)
-        wanted, here = run.image_features(wanted_image), F.adaptive_avg_pool2d(weight, side)
+        compared = _features if whole else Run.image_features
+        wanted, here = compared(run, wanted_image), F.adaptive_avg_pool2d(weight, side)
         optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.95))
         for iteration in range(start, stop):
             optimizer.param_groups[0]["lr"] = rate * pace(iteration - start, stop - start)
@@ -105,7 +106,7 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
                 best, closest = current.detach(), similarity
             loss = ((found - wanted_image).abs() * here).mean() + LENGTH_WEIGHT * shared.square().mean()
             if wanted:
-                loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted, here)
+                loss = loss + PERCEPTUAL_WEIGHT * feature_loss(compared(run, found), wanted, here)
             if whole:
                 loss = loss + SPREAD_WEIGHT * own.square().mean()
             optimizer.zero_grad(set_to_none=True)
@@ -121,6 +122,11 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
             if psnr_db(found, target) >= closest:
                 break
     return Inversion(latent=candidate.detach(), image=found, psnr_db=psnr_db(found, target), iterations=done)
+
+
+def _features(run: Run, images: Tensor) -> list[Tensor]:
+    """Perceptual feature maps, and the discriminator's first ones where the checkpoint has one."""
+    return run.image_features(images) + (run.projection_features(images) if run.discriminator is not None else [])
 
 
 def full_image(latent: Tensor, size: int, run: Run, generator: nn.Module) -> Tensor:
@@ -159,7 +165,7 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
     rates = [group["lr"] for group in groups]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     chosen = [k for k, photograph in enumerate(photographs) if photograph]
-    wanted = {k: run.image_features(targets.images[k : k + 1]) for k in chosen}
+    wanted = {k: _features(run, targets.images[k : k + 1]) for k in chosen}
     for iteration in range(iterations):
         k = chosen[iteration % len(chosen)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -167,7 +173,7 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
         found = full_image(targets.latents[k : k + 1], size, run, generator)
         loss = (found - targets.images[k : k + 1]).abs().mean()
         if wanted[k]:
-            loss = loss + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted[k])
+            loss = loss + PERCEPTUAL_WEIGHT * feature_loss(_features(run, found), wanted[k])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -1,5 +1,7 @@
 """Finding latents, and tuning a copy of the generator."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -88,6 +90,29 @@ def test_the_result_is_the_whole_generators_and_not_the_taps(pipeline, sampled):
 def test_without_a_perceptual_network(pipeline, sampled):
     del pipeline.components["perceptual"]
     assert invert(sampled[1], 6, make_run(pipeline)).psnr_db > 0
+
+
+def test_a_discriminators_features_are_compared_too(pipeline, sampled):
+    """The search sees them: with a discriminator it ends elsewhere, and asks it at full working size alone."""
+    _, image = sampled
+    run = make_run(pipeline)
+    seen = []
+
+    class Discriminator(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+        def features(self, images, layers):
+            seen.append(images.shape[-1])
+            return [F.relu(self.layer(images))] * layers
+
+    torch.manual_seed(0)
+    judged = dataclasses.replace(run, discriminator=Discriminator().requires_grad_(False))
+    first, second = invert(image, 12, run), invert(image, 12, judged)
+    assert set(seen) == {32}
+    assert len(seen) == 1 + 6  # the photograph once, then every iteration of the second half
+    assert not torch.equal(first.latent, second.latent)
 
 
 def test_progress_is_reported_and_can_cancel(pipeline, sampled):
