@@ -190,6 +190,9 @@ class LossConfig:
     smoothness_weight: float = 0.01
     discriminator_layers: int = 4
     """Step 2 compares this many feature maps, where the checkpoint has a discriminator."""
+    transfer_weight: float = 0.0
+    """Step 3: of the comparison of turned views by each other's pixels (``ScheduleConfig.turned_views``); 0 in the
+    paper."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,8 @@ class ScheduleConfig:
     batch_size: int = 16
     collected_batches: int = 100
     """Batches of projected images collected after step 2."""
+    turned_views: int = 0
+    """Views turned along directions of W that step 3 looks at too, where the checkpoint knows such directions."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -233,7 +238,7 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "collected_batches"):
             _check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
-        for name in ("prior_iterations", "invert_iterations"):
+        for name in ("prior_iterations", "invert_iterations", "turned_views"):
             _check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
         for name in ("learning_rate", "encoder_learning_rate"):
             _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")

@@ -31,6 +31,7 @@ from gan2shape_hub.stages.mask import Masker, mask_from_nets
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
+from gan2shape_hub.stages.turn import collect_turned
 from gan2shape_hub.targets import Inputs, Item, check_items, check_masks, make_inputs
 from gan2shape_hub.version import __version__
 
@@ -317,13 +318,14 @@ class GAN2ShapePipeline:
             fit_prior(nets, targets, run)  # depth: the ellipsoid
         for index, this_round in enumerate(schedule.rounds):
             run = dataclasses.replace(run, round=index)
-            # albedo (K, 3, S, S)
-            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
+            if this_round.decompose:  # albedo (K, 3, S, S)
+                decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
             if this_round.explore:
                 train_projection(nets, targets, this_round.explore, run)
             if this_round.refine:
                 views = collect_views(nets, targets, schedule.views_of_each(len(items)), run)  # (K, M, 3, S, S)
-                refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
+                turned = collect_turned(nets, targets, schedule.turned_views, run)  # (K, 1 + M, 3, S, S) or None
+                refine(nets, targets, views, this_round, run, turned)  # depth (K, S, S), view (K, 6), light (K, 4)
 
         settings = self._settings(schedule, preset, seed if generator is None else None, run)
         settings["seconds"] = round(time.perf_counter() - begun, 2)

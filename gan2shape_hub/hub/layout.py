@@ -31,6 +31,7 @@ CLASSES: dict[str, str] = {
     "StyleGAN2Generator": "gan2shape_hub.models.stylegan2",
     "StyleGAN2Discriminator": "gan2shape_hub.models.stylegan2_discriminator",
     "EDDeconv": "gan2shape_hub.models.shape_nets",
+    "SheetUNet": "gan2shape_hub.models.sheet_unet",
     "Encoder": "gan2shape_hub.models.shape_nets",
     "ResEncoder": "gan2shape_hub.models.shape_nets",
     "PerceptualNetwork": "gan2shape_hub.models.perceptual",
@@ -40,8 +41,8 @@ CLASSES: dict[str, str] = {
 SLOTS: dict[str, tuple[str, ...]] = {
     "generator": ("MobileStyleGANGenerator", "StyleGAN2Generator"),
     "discriminator": ("StyleGAN2Discriminator",),
-    "depth_net": ("EDDeconv",),
-    "albedo_net": ("EDDeconv",),
+    "depth_net": ("EDDeconv", "SheetUNet"),
+    "albedo_net": ("EDDeconv", "SheetUNet"),
     "view_net": ("Encoder",),
     "light_net": ("Encoder",),
     "latent_encoder": ("ResEncoder",),
