@@ -21,6 +21,7 @@ import shutil
 import sys
 import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 from reconstruct import DEFAULT_CHECKPOINT
@@ -106,6 +107,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    import torch
     from accelerate import PartialState
 
     from gan2shape_hub import GAN2ShapePipeline
@@ -120,7 +122,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not jobs:
         print(f"reconstruct_folder: '{folder}' holds no photographs ({', '.join(sorted(SUFFIXES))}).", file=sys.stderr)
         return 1
-    state = PartialState()
+    # Without being told of the CPU, accelerate takes every process for the only one there. Processes wait for the
+    # slowest at the end, which may be hours away.
+    on_cpu = options.device.startswith("cpu") if options.device else not torch.accelerator.is_available()
+    state = PartialState(cpu=on_cpu, timeout=timedelta(days=30))
     open_jobs = [job for job in jobs if options.again or not (job[1] / RESULT).exists() or (job[1] / ERROR).exists()]
     mine = open_jobs[state.process_index :: state.num_processes]
     state.wait_for_everyone()  # nobody writes before everybody has looked
