@@ -60,7 +60,7 @@ class Results:
 def load_results(files: str | Path | Iterable[str | Path], checkpoint: str = "") -> Results:
     """Read and join measurements; no results where a file does not exist, CardError where it is wrong.
 
-    A file holds ``Results``, or is the ``report.json`` of ``scripts/evaluate.py facemesh``. Measurements of another
+    A file holds ``Results``, or is a ``report.json`` of ``scripts/evaluate.py``. Measurements of another
     state of the checkpoint than ``checkpoint`` (its fingerprint; empty: not compared) say so, and stay out of the
     ``model-index``.
     """
@@ -84,6 +84,8 @@ def _read(file: Path) -> Results:
         data = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(data, dict) and {"depth", "seeds", "settings"} <= data.keys():
             return _of_report(data)
+        if isinstance(data, dict) and {"goals_db", "settings"} <= data.keys():
+            return _of_inversion(data)
         return from_dict(Results, data)
     except (json.JSONDecodeError, ConfigError) as error:
         raise CardError(f"{file}: {error}") from None
@@ -138,6 +140,24 @@ def _of_report(report: dict[str, Any]) -> Results:
         f"nothing was trained: `{command} --truncation {truncation:g} --output out/{preset}`."
     )
     return Results(tuple(metrics), protocol=text, checkpoint=str(settings["checkpoint"]))
+
+
+def _of_inversion(report: dict[str, Any]) -> Results:
+    """How closely pictures are found again in the generator (``evaluation.inversion.summarise_inversion``)."""
+    metrics = []
+    if "generated" in report:
+        found = report["generated"]
+        faces = f"{found['faces']} generated faces, {found['names'][0]} to {found['names'][-1]}"
+        text = "inversion: the generator's picture of the latent that was found, PSNR, mean"
+        metrics.append(Metric("psnr-inversion", text, round(found["psnr_db"]["mean"], 4), faces, unit="dB"))
+    for photograph in report.get("photographs", ()):
+        for key, text in (("psnr_db", "inversion of a photograph, PSNR"), ("tuned_db", "the same with pivotal tuning")):
+            if photograph[key] is not None:
+                kind = "psnr-inversion-tuned" if key == "tuned_db" else "psnr-inversion-photograph"
+                value = round(photograph[key], 4)
+                metrics.append(Metric(kind, text, value, photograph["name"], "photographs", unit="dB"))
+    protocol = "Inversion: `python scripts/evaluate.py inversion`, at the size of the sheet."
+    return Results(tuple(metrics), protocol=protocol, checkpoint=str(report["settings"]["checkpoint"]))
 
 
 def _at(data: dict[str, Any], *keys: str) -> float | None:

@@ -227,7 +227,7 @@ def test_pretraining_of_the_page(clone):
     """Some minutes: the documented command on the small generator, with fewer images."""
     folder = clone / "checkpoints" / "cat"
     assert script("convert_checkpoint").main(command("convert_checkpoint", "rosinality")) == 0
-    few = ["--rounds", "1", "--identities", "24"]
+    few = ["--rounds", "1", "--identities", "24", "--pool", "16", "--steps", "4", "--appearance-steps", "4"]
     assert script("pretrain").main([*command("pretrain.py", "--work"), *few]) == 0
     assert set(SHAPE_COMPONENTS.values()) <= set(hub.read_components(folder))
     shorten(folder)
