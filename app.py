@@ -16,6 +16,7 @@ import gradio as gr
 from gan2shape_hub.demo import files, markup
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.endpoints import Endpoints
+from gan2shape_hub.demo.photograph import Photograph
 from gan2shape_hub.demo.quick import ball_of_preset
 from gan2shape_hub.demo.shelf import ROOT
 from gan2shape_hub.demo.workspace import LIFETIME_S
@@ -44,7 +45,8 @@ def build(desk: Desk | None = None) -> gr.Blocks:
                 empty = gr.Column(elem_id="empty")
                 with empty:
                     gr.HTML(markup.EMPTY)
-                results = gr.Column(visible="hidden", elem_id="results")
+                # Always there, hidden by its class: a viewer that appears together with its model stays empty.
+                results = gr.Column(elem_id="results", elem_classes="waiting")
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = _look(desk)
                     light = _light(desk)
@@ -104,7 +106,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     config = desk.shelf.config(default)
     with gr.Tabs(elem_id="sources"):
         with gr.Tab("Photograph", id="photograph") as photograph_tab:
-            photo = gr.Image(
+            photo = Photograph(
                 label="A face from the front: drop, paste, upload or take a picture",
                 type="filepath",
                 image_mode=None,
@@ -113,8 +115,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 elem_id="photo",
                 buttons=[],
             )
-            # Gradio would open the file before any of our code and answer a damaged one with "Error".
-            photo.preprocess = lambda payload: None if payload is None else payload.path
             if EXAMPLES:
                 gr.Examples([[str(path)] for path in EXAMPLES], photo, label="Examples", elem_id="examples")
             face = gr.Dropdown([("the largest", 0)], value=0, label="Face", visible=False, elem_id="face")
@@ -169,9 +169,14 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     )
     photograph_tab.select(desk.photograph_chosen, photo_inputs, photo_outputs, **QUIET)
     face_inputs = [seed, variety, checkpoint]
-    gr.on([drawn.click, seed.submit, generated_tab.select], desk.face_wanted, face_inputs, prepared, **EDIT).then(
-        **timed
-    )
+    gr.on(
+        [drawn.click, seed.submit, generated_tab.select],
+        desk.face_wanted,
+        face_inputs,
+        prepared,
+        **EDIT,
+        trigger_mode="always_last",
+    ).then(**timed)
     surprise.click(desk.random_seed, None, seed, **AT_ONCE).then(desk.face_wanted, face_inputs, prepared, **EDIT)
     checkpoint.change(desk.checkpoint_chosen, checkpoint, [preset, about, crop, mask, note], **QUIET).then(**timed)
     tuned.change(**timed)
@@ -319,8 +324,7 @@ def _take() -> dict[str, gr.Component | list[gr.Component]]:
 def _endpoints(endpoints: Endpoints) -> None:
     """Named endpoints, on components that nobody sees."""
     with gr.Column(visible=False):
-        image, picture, file = gr.Image(type="filepath", image_mode=None), gr.Image(), gr.File()
-        image.preprocess = lambda payload: None if payload is None else payload.path
+        image, picture, file = Photograph(type="filepath", image_mode=None), gr.Image(), gr.File()
         seed, number, words = gr.Number(precision=0), gr.Number(), gr.Textbox()
         preset, checkpoint, result_id, kind = gr.Textbox(""), gr.Textbox(""), gr.Textbox(""), gr.Textbox("obj")
         run_seed, face = gr.Number(0, precision=0), gr.Number(0, precision=0)

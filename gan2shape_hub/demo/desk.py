@@ -178,17 +178,16 @@ class Desk:
     # -- looking -------------------------------------------------------------------------------------------------
 
     def make_room(self, request: gr.Request) -> tuple[Any, Any]:
-        """The results' place instead of the empty one. An event of its own, before `show`: a viewer that appears
-        together with its model stays empty, and so does one that is told of a model twice in a row, as it is by a
-        generator, whose last value is sent again at its end."""
+        """The results' place instead of the empty one, before `show` fills it."""
         if self.session(request).finished is None:
             return gr.skip(), gr.skip()
-        return gr.Column(visible=False), gr.Column(visible=True)
+        return gr.Column(visible=False), gr.Column(elem_classes="ready")
 
     @told
     def show(self, shown: str | None, request: gr.Request) -> tuple[Any, ...]:
         """A new result on the page: (id of what is shown, viewer, surface, compared, depth, normals, command, settings,
-        paste button). Nothing changes after a run that was stopped."""
+        paste button). Nothing changes after a run that was stopped. No generator: its last value would be sent a second
+        time at its end, and a viewer that is told of a model twice in a row stays empty."""
         session = self.session(request)
         finished = session.finished
         if finished is None or finished.id == shown:

@@ -60,6 +60,7 @@ CSS = """
   text-align: center; color: var(--body-text-color-subdued); border: 1.5px dashed var(--border-color-primary);
   border-radius: 14px; padding: 24px; }
 .empty h2 { font-size: 1.1rem; margin: 14px 0 4px; color: var(--body-text-color); }
+#results.waiting { display: none !important; }
 #viewer canvas { border-radius: 10px; outline-offset: 2px; }
 #viewer { background: radial-gradient(circle at 50% 35%, #f8fafc, #e2e8f0); }
 .dark #viewer { background: radial-gradient(circle at 50% 35%, #334155, #0f172a); }
