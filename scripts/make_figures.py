@@ -117,13 +117,22 @@ def photograph_rows(result, size: int) -> list[list]:
         (f"turned {yaw:+.0f}°, put back", {"yaw_deg": yaw, "through_gan": True}),
         ("relit, put back", {"light": "left"}),
     ]
-    second += [Tile(label, _central_square(result.edit_photograph(**edit))) for label, edit in edits]
+    second += [Tile(label, _around(result.edit_photograph(**edit), result.alignment)) for label, edit in edits]
     return [first, second]
 
 
 def _central_square(picture):
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _around(picture, alignment):
+    """The part of a photograph around the reconstructed square, twice as large."""
+    x, y = alignment.matrix @ (0.5, 0.5, 1.0)
+    side = int(min(2 * alignment.side, *picture.size))
+    left = int(min(max(x - side / 2, 0), picture.width - side))
+    top = int(min(max(y - side / 2, 0), picture.height - side))
     return picture.crop((left, top, left + side, top + side))
 
 
