@@ -500,3 +500,38 @@ result = [np.asarray(sample.image).tobytes().hex()[:2000], done.depth.tolist()]
     second = clients.run(loaded, name="owner/pipeline", cache=cache, push="", token=TOKEN)
     assert not second.error, second.chain
     assert json.dumps(second.result) == json.dumps(first.result)
+
+
+def test_pipeline_publishes_with_every_argument(server, clients, cache, tmp_path):
+    code = """
+import torch
+from gan2shape_hub import GAN2ShapePipeline
+pipeline = GAN2ShapePipeline.from_pretrained(folder, device="cpu")
+first = pipeline.push_to_hub(name, token=token, private=True)
+address = pipeline.push_to_hub(
+    name, private=True, revision="half", commit_message="Half the size", token=token, variant="fp16",
+    max_shard_size="20KB", dtype="bf16",
+)
+asked = pipeline.push_to_hub(name, create_pr=True, token=token, dtype=torch.float16)
+loaded = GAN2ShapePipeline.from_pretrained(
+    name, revision="half", variant="fp16", dtype="bf16", cache_dir=cache, token=token, device="cpu"
+)
+wanted = pipeline.components["depth_net"].state_dict()
+same = [torch.equal(t, wanted[k].to(t.dtype)) for k, t in loaded.components["depth_net"].state_dict().items()]
+result = [address, asked, str(next(loaded.generator.parameters()).dtype), all(same)]
+"""
+    pipeline = tiny_pipeline()
+    networks = {name: pipeline.components[name] for name in ("generator", "depth_net")}
+    folder = hub.save_components(tmp_path / "checkpoint", pipeline.config, networks)
+    answer = clients.run(code, folder=str(folder), name="owner/every", token=TOKEN, cache=cache)
+    assert not answer.error, answer.chain
+    address, asked, dtype, same = answer.result
+    assert (dtype, same) == ("torch.bfloat16", True)
+    assert server.repos["owner/every"].private
+    assert asked == f"{server.url}/owner/every/discussions/1"
+    half = server.files("owner/every", "half")
+    assert address.endswith(server.repos["owner/every"].branches["half"])
+    assert "depth_net/model.safetensors.index.fp16.json" in half
+    assert len([name for name in half if name.startswith("depth_net/model.fp16-")]) > 1
+    assert "depth_net/model.safetensors" in half  # the plain weights stay beside the variant
+    assert not [name for name in server.files("owner/every") if "fp16" in name]
