@@ -136,3 +136,17 @@ class TestPipeline:
         with pytest.raises(InputError, match=r"the masker's answer is no mask: mask has shape \(1, 3, 32, 32\)"):
             pipeline(pipeline.sample(seed=0), mask=lambda images: images)
         assert tiny_config().use_mask is False
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_in_half_precision_tell_it_too(dtype):
+    config = tiny_config()
+    pipeline = tiny_pipeline()
+    images = pipeline.generator.image_at(pipeline.sample(seed=0).latent, 32)
+    expected = pipeline._masker()(images)
+    for module in pipeline.components.values():
+        module.to(dtype)
+    found = pipeline._masker()(images)
+    assert found.dtype == torch.float32
+    assert found.shape == (1, 1, config.image_size, config.image_size)
+    assert (found - expected).abs().mean() < 0.15
