@@ -153,7 +153,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
             allow_custom_value=True,
             elem_id="checkpoint",
         )
-        about = gr.HTML("", elem_classes="note")
+        about = gr.HTML("", elem_id="about", elem_classes="note")
         tuned = gr.Checkbox(False, label="Adapt the generator to the photograph (closer, slower)", elem_id="tuned")
         run_seed = gr.Number(0, label="Seed of the reconstruction", precision=0, minimum=0, elem_id="run_seed")
     with gr.Row():
@@ -360,6 +360,7 @@ def launch(demo: gr.Blocks, **options) -> tuple:
     return demo.launch(
         theme=markup.theme(),
         css=markup.CSS,
+        head=markup.HEAD,
         max_file_size=MAX_UPLOAD,
         run_history=False,  # it would keep people's photographs in the browser
         footer_links=["api", "settings"],

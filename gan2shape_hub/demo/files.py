@@ -30,7 +30,7 @@ from gan2shape_hub.results.image_files import (
     write_depth_png,
     write_image,
 )
-from gan2shape_hub.results.mesh import to_trimesh
+from gan2shape_hub.results.mesh import SheetMesh, build_mesh, to_trimesh
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.views import turntable_frames
 
@@ -53,10 +53,10 @@ def glb(finished: Finished, path: Path) -> None:
 
 
 def viewer_glb(finished: Finished, path: Path) -> None:
-    """The model for the page's viewer: the same mesh, without light. The texture is lit as the photograph is, and the
-    viewer's own surroundings would tint it."""
+    """The model for the page's viewer: a quarter of the download's faces, for phones, and without light. The texture
+    is lit as the photograph is, and the viewer's own surroundings would tint it."""
     result = finished.result
-    mesh = to_trimesh(result.sheet, to_pil(result.texture), result.config.camera)
+    mesh = to_trimesh(_light_sheet(finished), to_pil(result.texture), result.config.camera)
     data = trimesh.exchange.gltf.export_glb(mesh, include_normals=True, tree_postprocessor=_without_light)
     with atomic_file(path) as part:
         part.write_bytes(data)
@@ -71,7 +71,11 @@ def _without_light(tree: dict[str, Any]) -> None:
 def clay_glb(finished: Finished, path: Path) -> None:
     """The bare shape, for the viewer."""
     colour = Image.new("RGB", (8, 8), tuple(round(255 * channel) for channel in CLAY))
-    write_glb(path, finished.result.sheet, colour, finished.result.config.camera)
+    write_glb(path, _light_sheet(finished), colour, finished.result.config.camera)
+
+
+def _light_sheet(finished: Finished) -> SheetMesh:
+    return build_mesh(finished.result.depth, finished.result.config.camera, upsample=1)
 
 
 def obj_zip(finished: Finished, path: Path) -> None:

@@ -78,6 +78,28 @@ code.command { display: block; white-space: pre-wrap; word-break: break-word; fo
 @media (prefers-reduced-motion: reduce) { .card .bar div { transition: none; } }
 """
 
+HEAD = """
+<script>
+// Gradio leaves pictures and the viewer without a text for those who do not see them: the label becomes one.
+function nameThings() {
+  for (const block of document.querySelectorAll('.block')) {
+    const label = block.querySelector('[data-testid="block-label"]');
+    const name = label ? label.textContent.trim() : '';
+    if (!name) continue;
+    for (const image of block.querySelectorAll('img')) if (!image.alt) image.alt = name;
+    for (const canvas of block.querySelectorAll('canvas')) if (!canvas.ariaLabel) canvas.ariaLabel = '3D view: ' + name;
+    for (const button of block.querySelectorAll('button'))
+      if (!button.ariaLabel && !button.title && !button.textContent.trim()) button.ariaLabel = name;
+  }
+}
+let naming = 0;
+addEventListener('load', () => new MutationObserver(() => {
+  clearTimeout(naming);
+  naming = setTimeout(nameThings, 100);
+}).observe(document.body, { childList: true, subtree: true }));
+</script>
+"""
+
 BALL_HTML = """
 <div class="ball" role="group" aria-label="Direction of the light">
   <canvas width="320" height="320" tabindex="0" role="application"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -124,10 +125,17 @@ class Visit:
         """Let the generator draw a face, and wait for it."""
         self.page.get_by_role("tab", name="Generated face").click()
         self.page.locator("#note", has_text="Drawn by the generator").wait_for()
-        if f"seed {seed}," not in self.page.inner_text("#note"):
+        wanted = self.page.locator("#note", has_text=f"seed {seed},")
+        for _ in range(20):  # a number that is filled in while its tab is still being built is lost
+            if wanted.count():
+                return
             self.page.fill("#seed input", str(seed))
-            self.page.click("#draw")
-        self.page.locator("#note", has_text=f"seed {seed},").wait_for()
+            self.page.wait_for_timeout(300)
+            if self.page.input_value("#seed input") == str(seed):
+                self.page.click("#draw")
+                with contextlib.suppress(Exception):
+                    wanted.wait_for(timeout=5000)
+        wanted.wait_for()
 
     def choose(self, preset: str) -> None:
         self.page.locator("#preset label", has_text=preset).click()
