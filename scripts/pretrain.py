@@ -24,8 +24,10 @@ from gan2shape_hub import hub
 from gan2shape_hub.accelerator import make_accelerator
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.models.sheet_unet import SheetUNet
 from gan2shape_hub.presets import shipped_face_pretraining
 from gan2shape_hub.records import SHAPE_COMPONENTS
+from gan2shape_hub.training.directions import with_measured_units
 from gan2shape_hub.training.joint import JointTraining, train_jointly
 from gan2shape_hub.training.pretraining import PretrainingSettings, train_appearance, train_shape
 from gan2shape_hub.training.sheet_nets import with_sheet_nets
@@ -81,6 +83,8 @@ def run(options: argparse.Namespace) -> None:
             print(time.strftime("%H:%M:%S"), text, flush=True)
 
     generator = components["generator"].to(accelerator.device)
+    if getattr(generator, "component_basis", None) is None:
+        raise ValueError("the generator has no principal components of W: convert it with --space pca.")
     perceptual = components.get("perceptual")
     if perceptual is not None:
         perceptual = perceptual.to(accelerator.device).requires_grad_(False).eval()
@@ -134,7 +138,8 @@ def _long_training(config, generator, perceptual, nets, options, work, log, acce
     camera = dataclasses.replace(config.camera, view_translation_z=0.1, border_px=0)
     config = dataclasses.replace(config, camera=camera)
     first = pool.floats(torch.arange(min(len(pool), 64)), torch.zeros(min(len(pool), 64), dtype=torch.long))
-    nets = with_sheet_nets(nets, first.to(accelerator.device), config, options.seed)
+    if not isinstance(nets.depth, SheetUNet):
+        nets = with_sheet_nets(nets, first.to(accelerator.device), config, options.seed)
     settings = PretrainingSettings(
         steps=options.steps,
         identities=options.per_step,
@@ -150,6 +155,10 @@ def _long_training(config, generator, perceptual, nets, options, work, log, acce
     nets = train_shape(
         nets, pool, config, perceptual, settings, accelerator, work / "shape", log, sheet(work / "shape")
     )
+    few = torch.arange(min(len(pool), 64))
+    every = torch.arange(pool.images.shape[1])
+    views = pool.floats(few[:, None], every.expand(len(few), -1)).to(accelerator.device)
+    config = with_measured_units(config, nets, views, pool.turns[few], log)
     log("appearance")
     settings = dataclasses.replace(settings, steps=options.appearance_steps)
     nets = train_appearance(

@@ -233,7 +233,7 @@ def test_bf16_autocast_stays_near_single_precision(shared):
     assert result.settings["mixed_precision"] == "bf16"
     assert result.depth.dtype == torch.float32
     assert torch.isfinite(result.depth).all()
-    assert (result.depth - plain.depth).abs().mean() < 0.005
+    assert (result.depth - plain.depth).abs().mean() < 0.01  # of a range of 0.2
     assert not torch.equal(result.depth, plain.depth)  # it was used
     assert same_scene(shared(sample), plain)  # and left the other pipeline's precision alone
 

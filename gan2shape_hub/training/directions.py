@@ -111,6 +111,27 @@ def measure_step(
 
 
 @torch.no_grad()
+def with_measured_units(
+    config: CategoryConfig, nets: ShapeNets, views: Tensor, turns: Tensor, log: Callable[[str], None]
+) -> CategoryConfig:
+    """``config`` whose ``view_units`` are those in which the trained view network sees the walks turn the object.
+
+    Args:
+        views: (N, V, 3, S, S) in -1..1, V views of N identities.
+        turns: (N, V, 2), their pitch and yaw in the old units.
+    """
+    found = torch.stack([nets.predict_view(one, config)[:, :2] for one in views])
+    found, turns = (x - x.mean(dim=1, keepdim=True) for x in (found, turns.to(found)))
+    slope = (found * turns).sum(dim=(0, 1)) / turns.square().sum(dim=(0, 1)).clamp_min(1e-8)
+    units = tuple(
+        round(float(unit * max(factor, 0.1)), 5)
+        for unit, factor in zip(config.projection.view_units, slope, strict=True)
+    )
+    log(f"a step along pitch, yaw is {', '.join(f'{u * config.camera.view_angle_deg:.1f}' for u in units)} degrees")
+    return dataclasses.replace(config, projection=dataclasses.replace(config.projection, view_units=units))
+
+
+@torch.no_grad()
 def collect_turned_views(
     targets: Targets, found: ViewDirections, count: int, run: Run, limit: float = 0.45
 ) -> PseudoViews:

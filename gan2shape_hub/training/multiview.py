@@ -35,6 +35,8 @@ class MultiviewLoss:
     """Of the second differences of the normals."""
     background: float = 0.35
     """What a pixel outside the category's box counts: what is behind the object does not turn with it."""
+    turns: float = 1.0
+    """Of the pitch that the walked latents say and the view network does not, see :func:`pitch_disagreement`."""
     occlusion: float = 0.006
     """Scene units that a point may lie behind the surface and still be taken as seen."""
 
@@ -49,6 +51,7 @@ def multiview_loss(
     perceptual: nn.Module | None,
     weights: MultiviewLoss,
     importance: Tensor,
+    turns: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Terms of the loss, each the mean over the identities.
 
@@ -59,9 +62,11 @@ def multiview_loss(
         mirror: (n) bool; the depth of these identities is mirrored first. Objects are nearly symmetric, and the rest
             of the asymmetry is learnt when it is not mirrored.
         importance: (1, 1, S, S), see :func:`box_importance`.
+        turns: (n, m, 2), the pitch and yaw, view units, that the walks say; None where nothing is known of them.
 
     Returns:
-        ``image``, ``perceptual``, ``agreement`` and ``smoothness``, unweighted, and their weighted sum ``loss``.
+        ``image``, ``perceptual``, ``agreement``, ``smoothness`` and ``turns``, unweighted, and their weighted sum,
+        ``loss``.
     """
     n, m = views.shape[:2]
     camera = config.camera
@@ -87,8 +92,25 @@ def multiview_loss(
     spread = (several - several.mean(dim=1, keepdim=True)).abs() * importance[0]
     terms["agreement"] = (spread.mean(dim=(1, 2, 3)) / (camera.max_depth - camera.min_depth)).mean()
     terms["smoothness"] = smoothness(normals_from_depth(depth, camera))
+    if turns is not None:
+        terms["turns"] = pitch_disagreement(view.unflatten(0, (n, m))[..., :2], turns)
     terms["loss"] = terms["image"] + sum(getattr(weights, name) * terms[name] for name in terms if name != "image")
     return terms
+
+
+def pitch_disagreement(found: Tensor, walked: Tensor) -> Tensor:
+    """How far the pitch differences of an identity's views are from those of their walks (scalar, view units).
+
+    Pixels hardly say how a head nods: little moves, and much of it like a smaller head. Walks do, but for their unit,
+    which is the one in which the views agree with the walks' yaw, which pixels say well.
+
+    Args:
+        found, walked: (n, m, 2) pitch and yaw of m views of n identities.
+    """
+    found, walked = (v - v.mean(dim=1, keepdim=True) for v in (found, walked))
+    yaw, steps = found[..., 1].detach(), walked[..., 1]
+    unit = ((yaw * steps).sum(dim=1) / steps.square().sum(dim=1).clamp_min(1e-4)).clamp(0.3, 1.5)
+    return F.smooth_l1_loss(found[..., 0], unit[:, None] * walked[..., 0], beta=0.05)
 
 
 def appearance_loss(

@@ -53,11 +53,13 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """views and inputs (n, m, 3, S, S) in -1..1: the images, and how the networks see them; mirror (n) bool."""
+    """views and inputs (n, m, 3, S, S) in -1..1: the images, and how the networks see them; mirror (n) bool; turns
+    (n, m, 2), the pitch and yaw of the walks in view units."""
 
     views: Tensor
     inputs: Tensor
     mirror: Tensor
+    turns: Tensor
 
 
 Terms = Callable[[Batch], dict[str, Tensor]]
@@ -98,6 +100,7 @@ def train_shape(
             perceptual,
             settings.loss,
             importance,
+            batch.turns,
         )
 
     return _train(nets, ("depth", "view"), terms, pool, settings, accelerator, folder, log, after_save)
@@ -204,9 +207,11 @@ def _batch(pool: ViewPool, step: int, settings: PretrainingSettings, accelerator
     identity, view, flip, mirror = identity[mine], view[mine], flip[mine], mirror[mine]
     views = pool.floats(identity[:, None], view)
     views = torch.where(flip[:, None, None, None, None], views.flip(-1), views)
+    turns = pool.turns[identity[:, None], view]
+    turns = torch.where(flip[:, None, None], turns * turns.new_tensor([1.0, -1.0]), turns)
     inputs = (views * gain[mine] + shift[mine]).clamp(-1, 1)
     device = accelerator.device
-    return Batch(views.to(device), inputs.to(device), mirror.to(device))
+    return Batch(views.to(device), inputs.to(device), mirror.to(device), turns.to(device))
 
 
 def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:

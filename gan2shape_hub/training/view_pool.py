@@ -62,14 +62,16 @@ def load_pool(
         raise ValueError("the category knows no directions along which the object turns: run the bootstrap first.")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {**asdict(settings), "image_size": config.image_size, "directions": config.projection.view_directions}
-    wanted = json.loads(json.dumps(wanted))
+    wanted = json.loads(json.dumps({**wanted, "units": config.projection.view_units}))
     note = folder / "settings.json"
+    made = wanted
     if note.exists():
-        found = json.loads(note.read_text())
-        if {**found, "identities": 0} != {**wanted, "identities": 0}:
+        made = json.loads(note.read_text())
+        free = {"identities": 0, "units": 0}
+        if {**made, **free} != {**wanted, **free}:
             raise ValueError(f"{folder} holds views made with other settings: choose another folder.")
     with atomic_file(note) as part:
-        part.write_text(json.dumps(wanted))
+        part.write_text(json.dumps({**wanted, "units": made["units"]}))
     chunks = []
     for first in range(0, settings.identities, CHUNK):
         path = folder / f"views-{first:06d}.safetensors"
@@ -82,7 +84,9 @@ def load_pool(
                 save_file(chunk, part)
             log(f"views of {last}/{settings.identities} identities")
         chunks.append({name: values[: last - first] for name, values in chunk.items()})
-    return ViewPool(*(torch.cat([chunk[name] for chunk in chunks]) for name in ("images", "latents", "turns")))
+    images, latents, turns = (torch.cat([chunk[name] for chunk in chunks]) for name in ("images", "latents", "turns"))
+    # The same steps are other angles once a training has measured them better.
+    return ViewPool(images, latents, turns * torch.tensor(config.projection.view_units) / torch.tensor(made["units"]))
 
 
 @torch.no_grad()

@@ -24,7 +24,8 @@ def tiny_pool(identities=5, views=4, size=32) -> ViewPool:
     rng = torch.Generator().manual_seed(0)
     small = torch.rand(identities * views, 3, 8, 8, generator=rng)
     images = torch.nn.functional.interpolate(small, (size, size), mode="bilinear").mul(255).to(torch.uint8)
-    return ViewPool(images.unflatten(0, (identities, views)), torch.zeros(identities, views, 16), torch.zeros(1))
+    turns = torch.rand(identities, views, 2, generator=rng) - 0.5
+    return ViewPool(images.unflatten(0, (identities, views)), torch.zeros(identities, views, 16), turns)
 
 
 def tiny_nets() -> ShapeNets:

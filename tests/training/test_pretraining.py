@@ -17,7 +17,8 @@ from gan2shape_hub.config import ProjectionConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.renderer import raw_to_depth, render_view
-from gan2shape_hub.training.multiview import MultiviewLoss, appearance_loss, multiview_loss
+from gan2shape_hub.training.directions import with_measured_units
+from gan2shape_hub.training.multiview import MultiviewLoss, appearance_loss, multiview_loss, pitch_disagreement
 from gan2shape_hub.training.sheet_nets import _raw_of
 from gan2shape_hub.training.view_pool import PoolSettings, load_pool
 
@@ -158,6 +159,15 @@ def test_relief_comes_out_of_turned_views():
     assert (found - true).abs().mean() < 0.6 * (start - true).abs().mean()
 
 
+def test_pitch_is_compared_in_the_unit_that_the_yaw_has():
+    walked = torch.tensor([[[0.1, -0.4], [0.0, 0.0], [-0.2, 0.4]]])
+    assert pitch_disagreement(0.7 * walked + 0.3, walked) < 1e-9, "a common pose and another unit cost nothing"
+    assert pitch_disagreement(0.7 * walked * torch.tensor([0.2, 1.0]), walked) > 1e-3
+    found = (0.7 * walked).requires_grad_()
+    pitch_disagreement(found * torch.tensor([0.5, 1.0]), walked).backward()
+    assert found.grad[..., 1].abs().max() == 0, "the yaw is the pixels' matter"
+
+
 def test_agreement_is_of_views_of_one_identity():
     config = tiny_config(add_mean=False)
     views, nets, raw = known_scene(config)
@@ -220,6 +230,21 @@ def test_turned_views_are_spread_over_the_yaw(tmp_path):
     pool = load_pool(tmp_path, directed_config(), tiny_generator(), PoolSettings(identities=2, views=5), print)
     yaw = pool.turns[:, 1:, 1]
     assert (yaw.diff(dim=1) > 0).all(), "one in each stratum, from one side to the other"
+
+
+def test_units_are_what_the_view_network_sees(tmp_path):
+    config, said = directed_config(), []
+    pool = load_pool(tmp_path, config, tiny_generator(), PoolSettings(identities=2, views=4), print)
+    seen = torch.zeros(8, 6)
+    seen[:, :2] = pool.turns.flatten(0, 1) * torch.tensor([0.5, 0.7]) + 0.1
+    answers = iter(seen.split(4))
+    nets = dataclasses.replace(tiny_nets(), view=lambda images: next(answers))
+    config = dataclasses.replace(config, add_mean=False)
+    views = pool.floats(torch.tensor([[0], [1]]), torch.arange(4).expand(2, -1))
+    measured = with_measured_units(config, nets, views, pool.turns, said.append)
+    assert measured.projection.view_units == pytest.approx((0.1 * 0.5, 0.2 * 0.7), abs=1e-5)
+    again = load_pool(tmp_path, measured, tiny_generator(), PoolSettings(identities=2, views=4), print)
+    assert torch.allclose(again.turns, pool.turns * torch.tensor([0.5, 0.7]), atol=1e-5), "the same steps, other angles"
 
 
 def test_without_directions_there_is_no_pool(tmp_path):
