@@ -23,7 +23,7 @@ from gan2shape_hub.demo.workspace import Workspace
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 120_000
 """Of every wait: the machine may be busy, and waiting ends as soon as there is something to see."""
 
 

@@ -160,7 +160,7 @@ def test_the_ball_moves_the_light_by_mouse_and_by_keys(visit):
     visit.page.mouse.down()
     visit.page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2, steps=4)
     visit.page.mouse.up()
-    visit.page.wait_for_function("() => +document.querySelector('#light_right input[type=number]').value > 0.5")
+    visit.page.wait_for_function("() => +document.querySelector('#light_right input[type=number]').value > 0.6")
     visit.page.wait_for_function("old => document.querySelector('#relit img').src !== old", arg=source)
     before = float(number.input_value())
     ball.focus()

@@ -1,0 +1,103 @@
+"""What the demo takes: start, relighting, memory. Prints a table for docs/demo.md.
+
+Examples:
+    python scripts/measure_demo.py
+    python scripts/measure_demo.py --runs 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20, help="runs of the preset instant, on generated faces")
+    parser.add_argument("--port", type=int, default=7899, help="a free one")
+    options = parser.parse_args(arguments)
+    rows = [("start to the first answer", f"{start_s(options.port):.1f} s", "10 s")]
+    rows += work(options.runs)
+    print("| what | measured | goal |\n| --- | --- | --- |")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    load = os.getloadavg()[0]
+    print(f"\nMeasured on {os.cpu_count()} CPU cores; load of the machine at the end {load:.1f}.")
+    return 0
+
+
+def start_s(port: int) -> float:
+    """Seconds from the command to the page's first answer."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--port", str(port)], stdout=subprocess.DEVNULL, cwd=ROOT
+    )
+    try:
+        while time.perf_counter() - begun < 300:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    answer.read()
+                    return time.perf_counter() - begun
+            except OSError:
+                time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait()
+    raise TimeoutError("the demo did not answer within 300 seconds.")
+
+
+def work(runs: int) -> list[tuple[str, str, str]]:
+    """Relighting at 256 pixels, and the memory of this process after 3 and after all runs."""
+    from gan2shape_hub.demo import edits, files
+    from gan2shape_hub.demo.desk import Desk
+    from gan2shape_hub.demo.edits import BallLight
+    from gan2shape_hub.demo.quick import QuickLook, light_from_ball
+    from gan2shape_hub.demo.subject import draw_sample
+    from gan2shape_hub.demo.work import Finished, reconstruct
+
+    desk = Desk()
+    session, memory, finished = desk.session("measured"), [], None
+    for seed in range(runs):
+        subject = draw_sample(desk.shelf.default, desk.shelf, seed)
+        options = {"preset": desk.presets(desk.shelf.default)[0], "seed": 0, "tuned": False}
+        for item in reconstruct(session, subject, options, desk.shelf, desk.line, desk.speeds):
+            finished = item if isinstance(item, Finished) else finished
+        desk.workspace.finish(session, finished)
+        files.forget_older(finished, session.folder)
+        files.viewer_file(finished, session.folder)
+        edits.relit(finished, BallLight(-0.7, 0.2, 0.4, 0.8))
+        edits.turned(finished, 20, 0)
+        gc.collect()
+        memory.append(resident_gb())
+    quick, times = QuickLook(finished.result, 256), []
+    with edits.one_thread():
+        for k in range(40):
+            light = light_from_ball(k / 40 - 0.5, 0.2, 0.4, 0.8, like=finished.result.depth)
+            begun = time.perf_counter()
+            quick.relight(light)
+            times.append((time.perf_counter() - begun) * 1000)
+    growth = (memory[-1] - memory[2]) * 1000
+    return [
+        ("relighting at 256 pixels, one thread (median of 40)", f"{statistics.median(times):.0f} ms", "150 ms"),
+        ("memory after 3 runs", f"{memory[2]:.2f} GB", "2.5 GB"),
+        (f"growth from run 3 to run {runs}", f"{growth:+.0f} MB", "none"),
+    ]
+
+
+def resident_gb() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+if __name__ == "__main__":
+    sys.exit(main())
