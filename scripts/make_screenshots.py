@@ -36,8 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
     """The demo in light and dark, and on a phone; the files written."""
-    import app
     from playwright.sync_api import sync_playwright
+
+    import app
 
     demo = app.build()
     _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)

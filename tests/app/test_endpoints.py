@@ -1,0 +1,107 @@
+"""The demo's API, called as other programs call it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from app_server import save_tiny, served
+from conftest import tiny_pipeline
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    with served(save_tiny(tiny_pipeline(), folder / "checkpoint"), root=folder / "work") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    return Client(server[0], verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="module")
+def result(client):
+    """(model, picture, settings) of the generated image of seed 5."""
+    return client.predict(seed=5, preset="fast", api_name="/reconstruct")
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB"), float)
+
+
+def test_the_documented_endpoints_and_no_others_are_public(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/reconstruct", "/relight", "/rotate", "/sample", "/download", "/stop"}
+    arguments = [p["parameter_name"] for p in named["/relight"]["parameters"]]
+    assert arguments == ["result_id", "right", "up", "ambient", "diffuse", "photographic"]
+
+
+def test_reconstruct_a_generated_image(result):
+    model, picture, told = result
+    assert len(trimesh.load(model, force="mesh").faces) > 20
+    assert pixels(picture).std() > 1
+    assert told["preset"] == "fast"
+    assert "--seed 5 " in told["command"]
+    assert len(told["result_id"]) > 16
+
+
+def test_reconstruct_a_photograph(client, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    _, _, told = client.predict(image=handle_file(str(path)), preset="instant", api_name="/reconstruct")
+    assert told["psnr_db"] is not None
+    assert "photo.png" in told["command"]
+
+
+def test_relight_and_rotate_by_id_from_another_client(server, result):
+    other = Client(server[0], verbose=False)
+    left = pixels(other.predict(result_id=result[2]["result_id"], right=-0.9, api_name="/relight"))
+    right = pixels(other.predict(result_id=result[2]["result_id"], right=0.9, api_name="/relight"))
+    assert left.shape == (512, 512, 3)
+    assert np.abs(left - right).mean() > 1
+    turned = pixels(other.predict(result_id=result[2]["result_id"], yaw=30, api_name="/rotate"))
+    assert turned.shape == (384, 384, 3)
+    photographic = other.predict(result_id=result[2]["result_id"], yaw=20, photographic=True, api_name="/rotate")
+    assert pixels(photographic).shape == (64, 64, 3)
+
+
+def test_sample_repeats_itself(client):
+    first, seed = client.predict(seed=9, api_name="/sample")
+    again, _ = client.predict(seed=9, api_name="/sample")
+    other, drawn = client.predict(api_name="/sample")
+    assert seed == 9
+    assert np.array_equal(pixels(first), pixels(again))
+    assert drawn >= 0
+    assert pixels(other).shape == pixels(first).shape
+
+
+def test_downloads(client, result):
+    path = client.predict(result_id=result[2]["result_id"], kind="ply", api_name="/download")
+    assert Path(path).read_bytes()[:3] == b"ply"
+    with pytest.raises(AppError, match="must be one of glb"):
+        client.predict(result_id=result[2]["result_id"], kind="stl", api_name="/download")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "arguments", "sentence"),
+    [
+        ("/reconstruct", {}, "either an image or the seed"),
+        ("/reconstruct", {"seed": 1, "preset": "paper"}, "preset is 'paper'"),
+        ("/reconstruct", {"seed": -1}, "seed is -1"),
+        ("/rotate", {"result_id": "guessed"}, "no result of that id"),
+        ("/sample", {"seed": 1, "checkpoint": "no/such-checkpoint"}, "no/such-checkpoint"),
+    ],
+)
+def test_mistakes_are_answered_by_a_sentence(client, endpoint, arguments, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(**arguments, api_name=endpoint)
+
+
+def test_a_new_client_has_no_result_of_its_own(server, result):
+    with pytest.raises(AppError, match="no result yet"):
+        Client(server[0], verbose=False).predict(yaw=10, api_name="/rotate")
