@@ -82,8 +82,11 @@ class Desk:
         if not speeds.known:
             if len(self.line):
                 return gr.skip()
-            with self.shelf.use(checkpoint, patience_s=5) as pipeline:
-                calibrate(pipeline, speeds)
+            try:
+                with self.shelf.use(checkpoint, patience_s=5) as pipeline:
+                    calibrate(pipeline, speeds)
+            except DemoError:  # what is wrong with a checkpoint is told where it is chosen and where it is used
+                return gr.skip()
         subject = self.session(request).subject
         photograph = subject is not None and subject.is_photograph
         config = self.shelf.config(checkpoint)
