@@ -36,6 +36,7 @@ def build(desk: Desk | None = None) -> gr.Blocks:
     # Uploads too, and so that Gradio serves the sessions' files from where they are, without copies of its own.
     os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
     with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
+        _endpoints(Endpoints(desk))  # first: events of the page are named too, after their handlers
         gr.HTML(markup.HEADER)
         shown = gr.State()
         with gr.Row(equal_height=False):
@@ -95,7 +96,6 @@ def build(desk: Desk | None = None) -> gr.Blocks:
         )
         demo.load(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
         demo.unload(desk.left)
-        _endpoints(Endpoints(desk))
     return demo
 
 

@@ -17,8 +17,8 @@ from gan2shape_hub.demo.workspace import Session
 
 
 class Endpoints:
-    """Named endpoints. Their answers hold a ``result_id``, which later calls may come back to from anywhere, for an
-    hour; an empty one means the caller's own last result."""
+    """Named endpoints. Their answers hold a ``result_id``, which later calls may come back to from anywhere, until the
+    same client has its next result, or leaves; an empty one means the caller's own last result."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
@@ -187,5 +187,5 @@ class Endpoints:
             return self.desk.finished(request)
         found = self.desk.workspace.result(result_id)
         if found is None:
-            raise DemoError("there is no result of that id, or an hour has passed: call /reconstruct first.")
+            raise DemoError("there is no result of that id (any more): call /reconstruct first.")
         return found

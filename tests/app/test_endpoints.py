@@ -25,9 +25,10 @@ def client(server, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(client):
-    """(model, picture, settings) of the generated image of seed 5."""
-    return client.predict(seed=5, preset="fast", api_name="/reconstruct")
+def result(server, tmp_path_factory):
+    """(model, picture, settings) of the generated image of seed 5, of a client that makes no other one."""
+    maker = Client(server[0], verbose=False, download_files=str(tmp_path_factory.mktemp("result")))
+    yield maker.predict(seed=5, preset="fast", api_name="/reconstruct")
 
 
 def pixels(path):
