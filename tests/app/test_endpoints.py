@@ -29,6 +29,7 @@ def result(server, tmp_path_factory):
     """(model, picture, settings) of the generated image of seed 5, of a client that makes no other one."""
     maker = Client(server[0], verbose=False, download_files=str(tmp_path_factory.mktemp("result")))
     yield maker.predict(seed=5, preset="fast", api_name="/reconstruct")
+    maker.close()
 
 
 def pixels(path):
@@ -44,7 +45,7 @@ def test_the_documented_endpoints_and_no_others_are_public(client):
 
 def test_reconstruct_a_generated_image(result):
     model, picture, told = result
-    assert len(trimesh.load(model, force="mesh").faces) > 20
+    assert len(trimesh.load(model, force="mesh").faces) > 8
     assert pixels(picture).std() > 1
     assert told["preset"] == "fast"
     assert "--seed 5 " in told["command"]
