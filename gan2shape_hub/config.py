@@ -190,9 +190,6 @@ class LossConfig:
     smoothness_weight: float = 0.01
     discriminator_layers: int = 4
     """Step 2 compares this many feature maps, where the checkpoint has a discriminator."""
-    transfer_weight: float = 0.0
-    """Step 3: of the comparison of turned views by each other's pixels (``ScheduleConfig.turned_views``); 0 in the
-    paper."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +220,10 @@ class ScheduleConfig:
     collected_batches: int = 100
     """Batches of projected images collected after step 2."""
     turned_views: int = 0
-    """Views turned along directions of W that step 3 looks at too, where the checkpoint knows such directions."""
+    """Views turned along directions of W, where the checkpoint knows such directions; 0 in the paper."""
+    adjust_iterations: int = 0
+    """Bundle adjustment of relief and poses on the turned views, before step 1, in schedules without step 3; 0 in the
+    paper."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -238,10 +238,15 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "collected_batches"):
             _check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
-        for name in ("prior_iterations", "invert_iterations", "turned_views"):
+        for name in ("prior_iterations", "invert_iterations", "turned_views", "adjust_iterations"):
             _check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
         for name in ("learning_rate", "encoder_learning_rate"):
             _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether relief and poses are adjusted on turned views (where the checkpoint knows how to turn)."""
+        return self.turned_views > 0 and self.adjust_iterations > 0 and not any(r.refine for r in self.rounds)
 
     def views_of_each(self, count: int) -> int:
         """Projected views that step 2 collects of each of ``count`` images."""

@@ -21,9 +21,10 @@ from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.reconstruction import GanEditor, Reconstruction
-from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample
+from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample, Scene
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import STEP_COST, Clock, Run
+from gan2shape_hub.stages.adjust import adjust
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.invert import tune
@@ -316,21 +317,26 @@ class GAN2ShapePipeline:
         nets = self._nets(schedule, seed)
         if not self._pretrained(schedule):
             fit_prior(nets, targets, run)  # depth: the ellipsoid
+        scene = None
+        if schedule.adjusts:
+            turned = collect_turned(nets, targets, schedule.turned_views, run)  # (K, 1 + M, 3, S, S) or None
+            if turned is not None:  # depth (K, S, S), view (K, 6)
+                scene = adjust(nets, targets, turned, schedule.adjust_iterations, run)
         for index, this_round in enumerate(schedule.rounds):
             run = dataclasses.replace(run, round=index)
             if this_round.decompose:  # albedo (K, 3, S, S)
-                decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
+                mirror = this_round.mirror_decompose
+                decompose(nets, targets, this_round.decompose, run, mirror=mirror, scene=scene)
             if this_round.explore:
                 train_projection(nets, targets, this_round.explore, run)
             if this_round.refine:
                 views = collect_views(nets, targets, schedule.views_of_each(len(items)), run)  # (K, M, 3, S, S)
-                turned = collect_turned(nets, targets, schedule.turned_views, run)  # (K, 1 + M, 3, S, S) or None
-                refine(nets, targets, views, this_round, run, turned)  # depth (K, S, S), view (K, 6), light (K, 4)
+                refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
 
         settings = self._settings(schedule, preset, seed if generator is None else None, run)
         settings["seconds"] = round(time.perf_counter() - begun, 2)
         inputs = Inputs(targets, inputs.sources, quality)
-        results = self._results(nets, items, inputs, run, settings)
+        results = self._results(nets, items, inputs, run, settings, scene)
         for result in results:
             result.warn_if_poor()
         return results if several else results[0]
@@ -356,6 +362,8 @@ class GAN2ShapePipeline:
         cost += schedule.tune_iterations * STEP_COST["tune"] if photographs else 0
         if not self._pretrained(schedule):
             cost += schedule.prior_iterations * STEP_COST["prior"]
+        if self.config.projection.view_directions and schedule.adjusts:
+            cost += count * schedule.adjust_iterations * STEP_COST["adjust"]
         for r in schedule.rounds:
             cost += r.decompose * STEP_COST["decompose"] + r.explore * STEP_COST["explore"]
             if r.refine:
@@ -388,20 +396,29 @@ class GAN2ShapePipeline:
 
     @torch.no_grad()
     def _results(
-        self, nets: ShapeNets, items: list[Item], inputs: Inputs, run: Run, settings: dict[str, Any]
+        self,
+        nets: ShapeNets,
+        items: list[Item],
+        inputs: Inputs,
+        run: Run,
+        settings: dict[str, Any],
+        adjusted: Scene | None,
     ) -> list[Reconstruction]:
         for _, module in nets.modules():
             module.eval().requires_grad_(False)
         editor = GanEditor(encoder=nets.encoder, generator=run.generator, projection=run.projection)
         results, targets = [], inputs.targets
         for k, item in enumerate(items):
+            scene = nets.predict_scene(targets.images[k : k + 1], self.config)
+            if adjusted is not None:
+                scene = dataclasses.replace(scene, depth=adjusted.depth[k : k + 1], view=adjusted.view[k : k + 1])
             joint = {"joint": {"image": k + 1, "images": len(items)}} if len(items) > 1 else {}
             results.append(
                 Reconstruction(
                     config=self.config,
                     source=inputs.sources[k],
                     image=targets.images[k],
-                    scene=nets.predict_scene(targets.images[k : k + 1], self.config),
+                    scene=scene,
                     latent=targets.latents[k : k + 1],
                     original=targets.originals[k : k + 1],
                     editor=editor,

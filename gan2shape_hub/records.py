@@ -112,6 +112,9 @@ class Scene:
     view: Tensor
     light: Tensor
 
+    def select(self, index: Tensor) -> Scene:
+        return Scene(self.depth[index], self.albedo[index], self.view[index], self.light[index])
+
 
 @dataclass(frozen=True)
 class PseudoViews:
@@ -134,7 +137,7 @@ class Progress:
     """Where a run is; handed to the callback after every iteration. Returning ``False`` from the callback cancels."""
 
     step: str
-    """invert, tune, prior, decompose, explore, collect or refine."""
+    """invert, tune, prior, adjust, decompose, explore, collect or refine."""
     round: int
     rounds: int
     iteration: int

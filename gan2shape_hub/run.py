@@ -15,7 +15,16 @@ from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.records import Progress
 
-STEP_COST = {"invert": 0.5, "tune": 2.0, "prior": 0.4, "decompose": 0.5, "explore": 1.2, "collect": 0.5, "refine": 1.0}
+STEP_COST = {
+    "invert": 0.5,
+    "tune": 2.0,
+    "prior": 0.4,
+    "decompose": 0.5,
+    "explore": 1.2,
+    "collect": 0.5,
+    "refine": 1.0,
+    "adjust": 0.3,
+}
 """Rough cost of one iteration of each step, for the progress bar only."""
 
 

@@ -36,6 +36,7 @@ STEPS = {
     "invert": "inversion",
     "tune": "tuning of the generator",
     "prior": "ellipsoid",
+    "adjust": "adjustment of relief and poses",
     "decompose": "step 1, albedo",
     "explore": "step 2, projection",
     "collect": "step 2, collecting views",

@@ -29,6 +29,7 @@ from gan2shape_hub.presets import shipped_face_pretraining
 from gan2shape_hub.records import SHAPE_COMPONENTS
 from gan2shape_hub.training.directions import with_measured_units
 from gan2shape_hub.training.joint import JointTraining, train_jointly
+from gan2shape_hub.training.multiview import MultiviewLoss
 from gan2shape_hub.training.pretraining import PretrainingSettings, train_appearance, train_shape
 from gan2shape_hub.training.sheet_nets import with_sheet_nets
 from gan2shape_hub.training.sheets import write_sheet
@@ -68,6 +69,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     long.add_argument("--appearance-steps", type=int, default=1200, help="of albedo and light")
     long.add_argument("--per-step", type=int, default=PretrainingSettings.identities, help="identities, each process")
     long.add_argument("--learning-rate", type=float, default=PretrainingSettings.learning_rate)
+    long.add_argument(
+        "--smoothness", type=float, default=MultiviewLoss.smoothness, help="weight of the normals' second differences"
+    )
     long.add_argument("--save-every", type=int, default=PretrainingSettings.save_every)
     return parser.parse_args(arguments)
 
@@ -146,6 +150,7 @@ def _long_training(config, generator, perceptual, nets, options, work, log, acce
         learning_rate=options.learning_rate,
         seed=options.seed,
         save_every=options.save_every,
+        loss=MultiviewLoss(smoothness=options.smoothness),
     )
 
     def sheet(folder: Path):

@@ -27,6 +27,7 @@ STEPS = {
     "invert": "finding the latent",
     "tune": "adapting a copy of the generator",
     "prior": "starting from an ellipsoid",
+    "adjust": "shape: relief and poses from turned views",
     "decompose": "step 1: albedo",
     "explore": "step 2: projecting pseudo views",
     "collect": "step 2: collecting views",

@@ -36,6 +36,9 @@ def plan(schedule: ScheduleConfig, *, photograph: bool, tuned: bool, pretrained:
             steps.append(Planned("tune", 0, schedule.tune_iterations))
     if not (pretrained and schedule.from_pretrained):
         steps.append(Planned("prior", 0, schedule.prior_iterations))
+    if schedule.adjusts:
+        # Counted in the first round, where it runs; nothing happens where a checkpoint knows no directions.
+        steps.append(Planned("adjust", 1, schedule.adjust_iterations))
     for number, this in enumerate(schedule.rounds, 1):
         steps += [Planned("decompose", number, this.decompose), Planned("explore", number, this.explore)]
         if this.refine:
@@ -99,7 +102,7 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
         speeds.learn(result.settings["steps"], result.settings["seconds"])
         fixed = speeds.seconds[FIXED]
         # The steps of photographs, on the same picture as if it were one.
-        inversion = ScheduleConfig(**{**vars(tiny), "rounds": ()})
+        inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), "turned_views": 2, "adjust_iterations": 3})
         result = pipeline(sample.image, preset=inversion, align=False, tuned=True)
         speeds.learn(result.settings["steps"], result.settings["seconds"])
         speeds.seconds[FIXED] = fixed

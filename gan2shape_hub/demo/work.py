@@ -38,6 +38,7 @@ STEPS = {
     "invert": "Searching for the face in the generator",
     "tune": "Adapting a copy of the generator",
     "prior": "Starting from an ellipsoid",
+    "adjust": "Shape: relief and poses from turned views",
     "decompose": "Step 1: albedo and light",
     "explore": "Step 2: learning to project views",
     "collect": "Step 2: asking the generator for views",

@@ -9,34 +9,17 @@ from gan2shape_hub.config import RoundConfig
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Targets
-from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.scene import render_scene, smoothness
-from gan2shape_hub.rendering.transfer import box_importance, transfer
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 
-TURNED_PER_SCENE = 3
-"""Turned views that an iteration looks at, beside the generator's own image."""
-BACKGROUND = 0.35
-"""What a pixel counts in their comparison that lies outside the category's box: it may not turn with the object."""
 
-
-def refine(
-    nets: ShapeNets,
-    targets: Targets,
-    pseudo: PseudoViews,
-    round_config: RoundConfig,
-    run: Run,
-    turned: Tensor | None = None,
-) -> None:
+def refine(nets: ShapeNets, targets: Targets, pseudo: PseudoViews, round_config: RoundConfig, run: Run) -> None:
     """Train depth, albedo, view and light together for ``round_config.refine`` iterations.
 
     Every iteration renders a few inputs and, of each, a few of its projected views; each image under the view and
     light that the networks read off it, all from the depth and albedo of its input. ``mirror`` renders the mirrored
     depth and albedo in every other iteration (at random), which is half the price of rendering both each time.
-
-    ``turned`` (K, 1 + M, 3, S, S), the generator's own images and turned ones, are explained by each other's pixels
-    with the weight ``loss.transfer_weight``: an addition to the paper, see :func:`transfer_loss`.
     """
     optimizer = run.optimizer(nets.train("depth", "albedo", "view", "light"), run.schedule.learning_rate)
     input_features = _features(targets.images, run)
@@ -57,8 +40,6 @@ def refine(
             mirror=round_config.mirror and run.coin(),
             run=run,
         )
-        if turned is not None and run.config.loss.transfer_weight:
-            loss = loss + run.config.loss.transfer_weight * transfer_loss(nets, targets, turned, pick, run)
         optimizer.zero_grad(set_to_none=True)
         run.accelerator.backward(loss)
         optimizer.step()
@@ -106,43 +87,6 @@ def refine_loss(
             found = [m[part] for m in maps]
             loss = loss + weights.perceptual_weight * feature_loss(found, [f.float() for f in wanted], mask[part])
     return loss + weights.smoothness_weight * (smoothness(depth) + smoothness(diffuse))
-
-
-def transfer_loss(nets: ShapeNets, targets: Targets, turned: Tensor, pick: Tensor, run: Run) -> Tensor:
-    """What the shape says a turned view looks like, with the pixels of the unturned one, and the other way round.
-
-    Albedo and light have no part in it: turned views keep the light, and a texture that is not blurred shows where the
-    shape is wrong. The mirrored shape has to explain them too, in every other iteration.
-
-    Args:
-        turned: (K, 1 + M, 3, S, S), the generator's own image first; pick: (n) the targets of this iteration.
-    """
-    config, n, count = run.config, len(pick), min(TURNED_PER_SCENE, turned.shape[1] - 1)
-    which = 1 + torch.stack([torch.randperm(turned.shape[1] - 1, generator=run.rng)[:count] for _ in range(n)])
-    views = torch.cat([turned[pick, :1], turned[pick[:, None], which.to(run.device)]], dim=1)
-    with run.accelerator.autocast():
-        depth = nets.predict_depth(targets.images[pick], config)
-        view = nets.predict_view(views.flatten(0, 1), config).unflatten(0, (n, 1 + count))
-    if run.coin():
-        depth = depth.flip(-1)
-    size = views.shape[2:]
-    own, others = (part.expand(-1, count, *size).flatten(0, 1) for part in (views[:, :1], views[:, 1:]))
-    own_view, other_view = (part.expand(-1, count, -1).flatten(0, 1) for part in (view[:, :1], view[:, 1:]))
-    image, weight = transfer(
-        torch.cat([own, others]),
-        depth.repeat_interleave(count, dim=0).repeat(2, 1, 1),
-        Pose.from_view(torch.cat([own_view, other_view]), config.camera),
-        Pose.from_view(torch.cat([other_view, own_view]), config.camera),
-        config.camera,
-        box_importance(config, BACKGROUND).to(run.device),
-    )
-    wanted = torch.cat([others, own])
-    loss = masked_l1(image, wanted, weight)
-    if run.perceptual is not None:
-        with torch.no_grad():
-            known = run.image_features(wanted)
-        loss = loss + config.loss.perceptual_weight * feature_loss(run.image_features(image), known, weight)
-    return loss
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
 
-YAW_REACH_DEG, PITCH_REACH_DEG = 40.0, 8.0
+YAW_REACH_DEG, PITCH_REACH_DEG = 30.0, 6.0
 """How far to the sides and up and down: yaw evenly spread, pitch at random (it soon changes the person)."""
 
 

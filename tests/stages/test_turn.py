@@ -1,17 +1,17 @@
-"""Views that the generator turns by itself, and what step 3 makes of them."""
+"""Views that the generator turns by itself, and the relief and poses that explain them."""
 
 import dataclasses
 
 import pytest
 import torch
 from conftest import tiny_config, tiny_pipeline
-from stage_run import Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
 
-from gan2shape_hub.config import LossConfig, ProjectionConfig, RoundConfig, ScheduleConfig
+from gan2shape_hub.config import ProjectionConfig, RoundConfig, ScheduleConfig
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.renderer import raw_to_depth, render_view
-from gan2shape_hub.stages.explore import collect_views
-from gan2shape_hub.stages.refine import refine, transfer_loss
+from gan2shape_hub.run import Cancelled
+from gan2shape_hub.stages.adjust import adjust
 from gan2shape_hub.stages.turn import collect_turned
 
 DIRECTIONS = tuple(tuple(float(i == axis) for i in range(8)) for axis in (0, 1))
@@ -24,9 +24,7 @@ def directed(**changes):
 
 @pytest.fixture
 def turning():
-    return tiny_pipeline(
-        projection=directed().projection, loss=LossConfig(transfer_weight=1.0), average_mirrored=False, add_mean=False
-    )
+    return tiny_pipeline(projection=directed().projection, average_mirrored=False, add_mean=False)
 
 
 def test_the_first_view_is_the_generators_own_and_the_others_turn(turning):
@@ -67,36 +65,70 @@ def scene(config):
     return raw, view, render_view(depth, texture, Pose.from_view(view, config.camera), config.camera).image
 
 
-def test_the_loss_prefers_the_true_relief(turning):
-    run = make_run(without_features(turning))
+def adjusted(turning, *, relief=1.0, turn=1.0, iterations=60):
+    """Scene of ``adjust`` from networks whose relief and angles are wrong by these factors, and the true ones."""
+    turning.components.pop("perceptual", None)  # pixels alone, which are easy to reason about
+    losses = Losses()
+    run = make_run(turning, callback=losses)
     raw, view, images = scene(turning.config)
     targets = dataclasses.replace(make_targets(turning), images=images[:1], originals=images[:1])
-    nets = dataclasses.replace(make_nets(turning.config), view=Table(images, view))
-    losses = []
-    for relief in (1.0, 0.3, 1.8):
-        told = dataclasses.replace(nets, depth=Table(images[:1], raw * relief))
-        with torch.no_grad():
-            losses.append(transfer_loss(told, targets, images[None], torch.tensor([0]), run).item())
-    assert losses[0] < 0.7 * min(losses[1:])
+    nets = make_nets(turning.config)
+    nets = dataclasses.replace(nets, depth=Table(images[:1], raw * relief), view=Table(images, view * turn))
+    before = copy_of(nets)
+    found = adjust(nets, targets, images[None], iterations, run)
+    assert changed(nets, before) == set(), "the networks are left alone"
+    assert [p.step for p in losses.progress] == ["adjust"] * iterations
+    return found, raw_to_depth(raw, turning.config.camera), raw_to_depth(raw * relief, turning.config.camera), losses
 
 
-def without_features(pipeline):
-    """The pipeline without its perceptual network: pixels alone, which are easy to reason about."""
-    pipeline.components.pop("perceptual")
-    return pipeline
+def test_relief_comes_out_of_turned_views(turning):
+    found, true, start, losses = adjusted(turning, relief=0.4)
+    inner = (..., slice(4, -4), slice(4, -4))
+    assert (found.depth - true)[inner].abs().mean() < 0.75 * (start - true)[inner].abs().mean()
+    assert losses.fell(0.8)
 
 
-def test_step_3_listens_to_turned_views_only_with_a_weight(turning):
-    results = []
-    for weight in (0.0, 1.0):
-        turning.config = dataclasses.replace(turning.config, loss=LossConfig(transfer_weight=weight))
-        run, targets, nets = make_run(turning), make_targets(turning), make_nets(turning.config)
-        views, turned = collect_views(nets, targets, 2, run), collect_turned(nets, targets, 3, run)
-        before = copy_of(nets)
-        refine(nets, targets, views, RoundConfig(0, 0, 2), run, turned)
-        assert changed(nets, before) == {"depth", "albedo", "view", "light"}
-        results.append(nets.depth.state_dict())
-    assert any(not torch.equal(results[0][name], results[1][name]) for name in results[0])
+def test_poses_are_adjusted_too(turning):
+    *_, losses = adjusted(turning, turn=0.7)
+    assert losses.fell(0.8)
+
+
+def test_the_same_seed_gives_the_same_relief(turning):
+    one, *_ = adjusted(turning, relief=0.4, iterations=5)
+    other, *_ = adjusted(turning, relief=0.4, iterations=5)
+    assert torch.equal(one.depth, other.depth)
+    assert torch.equal(one.view, other.view)
+
+
+def test_the_pipeline_shows_the_adjusted_scene(turning):
+    plain = ScheduleConfig(rounds=(RoundConfig(0, 0, 0),), batch_size=2)
+    with_views = dataclasses.replace(plain, turned_views=3, adjust_iterations=4)
+    sample = turning.sample(seed=1)
+    before, after = turning(sample, preset=plain), turning(sample, preset=with_views)
+    assert not torch.equal(before.depth, after.depth)
+    assert torch.equal(before.scene.light, after.scene.light)
+    assert torch.equal(turning(sample, preset=with_views).depth, after.depth)
+
+
+def test_it_can_be_cancelled(turning):
+    schedule = ScheduleConfig(rounds=(RoundConfig(0, 0, 0),), batch_size=2, turned_views=3, adjust_iterations=9)
+    seen = []
+
+    def stop(progress):
+        seen.append(progress.preview())
+        return len(seen) < 3
+
+    with pytest.raises(Cancelled):
+        turning(turning.sample(seed=1), preset=schedule, callback=stop)
+    assert len(seen) == 3
+    assert all(picture.shape == (3, 32, 32) for picture in seen[0])
+
+
+def test_schedules_with_step_3_do_not_adjust(turning):
+    schedule = ScheduleConfig(rounds=(RoundConfig(0, 0, 1),), batch_size=2, turned_views=3, adjust_iterations=2)
+    seen = []
+    turning(turning.sample(seed=1), preset=schedule, callback=seen.append)
+    assert "adjust" not in {progress.step for progress in seen}
 
 
 def test_a_preset_without_iterations_is_forward_passes_alone(turning):

@@ -1,0 +1,118 @@
+"""Bundle adjustment: the person's own relief and the exact poses of turned views, searched together.
+
+An addition to the paper, for checkpoints that know directions of W along which the object turns. The networks know what
+the objects of a category have in common; what is the person's own shows in how the generator turns them. Each view's
+pose is free here, and so is a coarse relief over the networks' depth; views explain each other with their own pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.models.perceptual import feature_loss, masked_l1
+from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.records import Scene, Targets
+from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.scene import render_scene, smoothness
+from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.rendering.transfer import box_importance, transfer
+from gan2shape_hub.run import Run
+from gan2shape_hub.stages.preview import clay
+
+GRID = 32
+"""Side of the coarse relief, interpolated to the sheet's size."""
+RELIEF_RATE, VIEW_RATE = 0.015, 0.003
+"""Learning rates of the relief (before the tanh that bounds the depth) and of the poses (view units)."""
+PARTNERS = 3
+"""Turned views that an iteration compares with the unturned one, both ways."""
+SMOOTHNESS, RELIEF = 0.2, 0.2
+"""Weights of the normals' second differences and of the relief's mean square."""
+MIRROR_EVERY = 4
+"""The mirrored sheet has to explain every so manieth iteration."""
+BACKGROUND = 0.35
+"""What a pixel counts outside the category's box: it may not turn with the object."""
+
+
+def adjust(nets: ShapeNets, targets: Targets, turned: Tensor, iterations: int, run: Run) -> Scene:
+    """Scenes of the targets with depth and view adjusted; albedo and light as the networks say.
+
+    Args:
+        turned: (K, 1 + M, 3, S, S), the generator's own image of every target and turned ones.
+    """
+    with torch.no_grad():
+        parts = [nets.predict_scene(image[None], run.config) for image in targets.images]
+    done, total, adjusted = 0, iterations * len(parts), []
+    for scene, image, views in zip(parts, targets.images, turned, strict=True):
+        with torch.no_grad():
+            start = nets.predict_view(views, run.config)
+        depth, moved = _adjust_one(views, image, scene, start, iterations, (done, total), run)
+        done += iterations
+        adjusted.append(dataclasses.replace(scene, depth=depth, view=(scene.view + moved).clamp(-1, 1)))
+    names = [f.name for f in dataclasses.fields(Scene)]
+    return Scene(**{name: torch.cat([getattr(scene, name) for scene in adjusted]) for name in names})
+
+
+def _adjust_one(
+    views: Tensor, image: Tensor, scene: Scene, start: Tensor, iterations: int, place: tuple[int, int], run: Run
+) -> tuple[Tensor, Tensor]:
+    """Depth (1, S, S), and how far the pose of the first of ``views`` (1 + M, 3, S, S) moved (1, 6)."""
+    config, camera, size = run.config, run.config.camera, views.shape[-1]
+    middle, half = (camera.max_depth + camera.min_depth) / 2, (camera.max_depth - camera.min_depth) / 2
+    raw = torch.atanh(((scene.depth - middle) / half).clamp(-0.999, 0.999))
+    relief = torch.zeros(1, 1, GRID, GRID, device=views.device, requires_grad=True)
+    moved = torch.zeros_like(start, requires_grad=True)
+    rates = (RELIEF_RATE, VIEW_RATE)
+    optimizer = torch.optim.Adam([{"params": [relief]}, {"params": [moved]}], betas=(0.9, 0.95))
+    importance = box_importance(config, BACKGROUND).to(views.device)
+    with torch.no_grad():
+        features = run.image_features(views)
+
+    def shape() -> Tensor:
+        fine = F.interpolate(relief, (size, size), mode="bicubic", align_corners=True)[:, 0]
+        return middle + half * torch.tanh(raw + fine)
+
+    for iteration in range(iterations):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - 0.8 * iteration / iterations)
+        depth = shape()
+        seen = depth.flip(-1) if iteration % MIRROR_EVERY == MIRROR_EVERY - 1 else depth
+        others = 1 + torch.randperm(len(views) - 1, generator=run.rng)[:PARTNERS].to(views.device)
+        own = torch.zeros_like(others)
+        source, target = torch.cat([own, others]), torch.cat([others, own])
+        now = start + moved
+        drawn, weight = transfer(
+            views[source],
+            seen.expand(len(source), -1, -1),
+            Pose.from_view(now[source], camera),
+            Pose.from_view(now[target], camera),
+            camera,
+            importance,
+        )
+        loss = masked_l1(drawn, views[target], weight)
+        if features:
+            wanted = [f[target] for f in features]
+            loss = loss + config.loss.perceptual_weight * feature_loss(run.image_features(drawn), wanted, weight)
+        regular = SMOOTHNESS * smoothness(normals_from_depth(depth, camera)) + RELIEF * relief.square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        (loss + regular).backward()
+        optimizer.step()
+        run.tick("adjust", place[0] + iteration, place[1], loss.detach(), _preview(image, scene, shape, run))
+    with torch.no_grad():
+        return shape(), moved[:1].clone()
+
+
+def _preview(image: Tensor, scene: Scene, shape: Callable[[], Tensor], run: Run) -> Callable:
+    """A function that returns (input, reconstruction, shaded shape), each (3, S, S) in -1..1 on the CPU."""
+
+    @torch.no_grad()
+    def preview() -> tuple[Tensor, Tensor, Tensor]:
+        depth = shape()
+        view, _ = render_scene(depth, scene.albedo, scene.view, scene.light, run.config.camera)
+        return image.cpu(), view.image[0].clamp(-1, 1).cpu(), clay(depth, run.config)[0].cpu()
+
+    return preview
