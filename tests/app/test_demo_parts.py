@@ -453,8 +453,13 @@ def test_files_are_made_once_and_go_with_the_next_result(finished, tmp_path):
 def test_the_viewers_model_is_lighter_in_both_senses(finished, tmp_path):
     import pygltflib
 
-    view = pygltflib.GLTF2().load(str(files.viewer_file(finished[0], tmp_path)))
-    whole = pygltflib.GLTF2().load(str(files.file_of(finished[0], tmp_path, files.DOWNLOADS[0])))
+    result = finished[0].result
+    # Random networks' relief is so rough that most of its cells are cut out, which says nothing of real ones.
+    smooth = 1 - 0.02 * torch.hann_window(result.depth.shape[-1])[None, :, None].expand_as(result.scene.depth)
+    result = dataclasses.replace(result, scene=dataclasses.replace(result.scene, depth=smooth))
+    smooth_one = dataclasses.replace(finished[0], id="smooth", result=result, cache={})
+    view = pygltflib.GLTF2().load(str(files.viewer_file(smooth_one, tmp_path)))
+    whole = pygltflib.GLTF2().load(str(files.file_of(smooth_one, tmp_path, files.DOWNLOADS[0])))
     assert "KHR_materials_unlit" in view.extensionsUsed
     assert "KHR_materials_unlit" not in (whole.extensionsUsed or [])
     assert view.accessors[0].count < whole.accessors[0].count
