@@ -24,6 +24,8 @@ LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
 }
 """Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
 
+SHADING_BLUR = 5.0
+"""Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
 RATIO_LIMITS = (0.2, 2.5)
 """Bounds of new over old shading: beyond them the photograph's noise is all there is to amplify."""
 
@@ -147,9 +149,9 @@ def relight(
         (3, T, T) in -1..1; ``texture`` itself where old and new shading agree. Brightening approaches white instead
         of clipping; the ratio stays within `RATIO_LIMITS`.
     """
-    # A ratio of shadings shows every bump of a pixel of depth, so normals are taken from a slightly smoothed sheet.
+    # A ratio of shadings shows every bump of the depth, so normals are taken from a smoothed sheet.
     sheet = without_border(depth, camera)[None, None]
-    normals = normals_from_depth(smooth(sheet, 2.0)[:, 0], camera)
+    normals = normals_from_depth(smooth(sheet, SHADING_BLUR)[:, 0], camera)
     ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp(*RATIO_LIMITS)
     ratio = F.interpolate(ratio, texture.shape[-2:], mode="bicubic", align_corners=True).clamp(*RATIO_LIMITS)[0]
     colour = (texture / 2 + 0.5).clamp(0, 1)

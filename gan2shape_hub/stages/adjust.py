@@ -30,7 +30,7 @@ RELIEF_RATE, VIEW_RATE = 0.015, 0.003
 """Learning rates of the relief (before the tanh that bounds the depth) and of the poses (view units)."""
 PARTNERS = 3
 """Turned views that an iteration compares with the unturned one, both ways."""
-SMOOTHNESS, RELIEF = 0.2, 0.2
+SMOOTHNESS, RELIEF = 0.6, 0.4
 """Weights of the normals' second differences and of the relief's mean square."""
 MIRROR_EVERY = 4
 """The mirrored sheet has to explain every so manieth iteration."""

@@ -81,7 +81,9 @@ def adjusted(turning, *, relief=1.0, turn=1.0, iterations=60):
     return found, raw_to_depth(raw, turning.config.camera), raw_to_depth(raw * relief, turning.config.camera), losses
 
 
-def test_relief_comes_out_of_turned_views(turning):
+def test_relief_comes_out_of_turned_views(turning, monkeypatch):
+    # The same bend is four times as sharp a pixel on a sheet of 32 as on one of 128.
+    monkeypatch.setattr("gan2shape_hub.stages.adjust.SMOOTHNESS", 0.1)
     found, true, start, losses = adjusted(turning, relief=0.4)
     inner = (..., slice(4, -4), slice(4, -4))
     assert (found.depth - true)[inner].abs().mean() < 0.75 * (start - true)[inner].abs().mean()
