@@ -74,6 +74,7 @@ code.command { display: block; white-space: pre-wrap; word-break: break-word; fo
 @media (max-width: 640px) {
   .gradio-container { padding: 6px 8px !important; } .hero h1 { font-size: 1.45rem; }
   .empty { min-height: 220px; }
+  .gradio-container .column, .gradio-container .row, .gradio-container .block { min-width: 0 !important; }
 }
 @media (prefers-reduced-motion: reduce) { .card .bar div { transition: none; } }
 """
@@ -93,10 +94,14 @@ function nameThings() {
   }
 }
 let naming = 0;
-addEventListener('load', () => new MutationObserver(() => {
-  clearTimeout(naming);
-  naming = setTimeout(nameThings, 100);
-}).observe(document.body, { childList: true, subtree: true }));
+function watch() {
+  // At most ten times a second, however busy the page is; a timer that starts anew with every change may never end.
+  new MutationObserver(() => {
+    naming ||= setTimeout(() => { naming = 0; nameThings(); }, 100);
+  }).observe(document.body, { childList: true, subtree: true, attributes: true, attributeFilter: ['src', 'alt'] });
+  nameThings();
+}
+if (document.readyState === 'complete') watch(); else addEventListener('load', watch);
 </script>
 """
 
