@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -84,3 +85,19 @@ def tiny_pipeline(seed: int = 0, **changes) -> GAN2ShapePipeline:
 @pytest.fixture
 def pipeline() -> GAN2ShapePipeline:
     return tiny_pipeline()
+
+
+_STATUS: list[int] = []
+
+
+def pytest_sessionfinish(session, exitstatus) -> None:
+    _STATUS.append(int(exitstatus))
+
+
+def pytest_unconfigure(config) -> None:
+    """Leave at once with pytest's own status: a worker thread inside a library while the interpreter is taken down ends
+    the process with an abort, whatever the tests said."""
+    if _STATUS and "playwright" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_STATUS[-1])

@@ -125,6 +125,7 @@ def test_every_download_opens(visit):
     assert visit.errors == []
 
 
+@pytest.mark.slow  # needs an idle machine
 def test_rotating_and_the_generators_pictures(visit):
     visit.draw(12)
     visit.reconstruct()
@@ -230,6 +231,7 @@ def test_two_visitors_stay_apart(browser, tiny):
     second.close()
 
 
+@pytest.mark.slow  # needs an idle machine
 def test_a_reload_in_the_middle_is_clean_and_nothing_stays_behind(browser, tiny, portrait):
     address, desk = tiny
     visit = Visit(browser, address)
@@ -256,6 +258,7 @@ def test_a_reload_in_the_middle_is_clean_and_nothing_stays_behind(browser, tiny,
     assert not any(folder.exists() for folder in before)
 
 
+@pytest.mark.slow  # needs an idle machine
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_fits_a_phone_and_every_control_has_a_name(browser, tiny, theme):
     visit = Visit(browser, tiny[0], width=390, height=844, query=f"?__theme={theme}")
