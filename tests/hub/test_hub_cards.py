@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,12 @@ def test_checkpoints_saved_without_a_card_get_a_valid_one():
     assert lint_card(cards.minimal_card(CategoryConfig("horse"))) == []
 
 
+def _with_model_index(card: str, block: str) -> str:
+    """``card`` with ``block`` for its model-index, which it may not have yet."""
+    without = re.sub(r"\nmodel-index:.*?(?=\n[a-z_]+:|\n---)", "", card, count=1, flags=re.S)
+    return without.replace("\ntags:", f"\n{block}\ntags:", 1)
+
+
 RULES = [
     (lambda t: t[4:], "no YAML front matter"),
     (lambda t: t.replace("license: cc-by-nc-sa-4.0", "license: [a, b"), "not valid YAML"),
@@ -281,7 +288,7 @@ RULES = [
     (lambda t: t.replace("datasets:", "base_model: gan\ndatasets:", 1), "'owner/name'"),
     (lambda t: t.replace("datasets:", "base_model_relation: cousin\ndatasets:", 1), "base_model_relation"),
     (lambda t: t.replace("- ffhq\n- mobile", "- ffhq\n- ffhq\n- mobile"), "twice"),
-    (lambda t: t.replace("tags:", "model-index:\n- name: x\n  results:\n  - task: {}\ntags:", 1), "model-index"),
+    (lambda t: _with_model_index(t, "model-index:\n- name: x\n  results:\n  - task: {}"), "model-index"),
     (lambda t: t.replace("## Limits", "## Else"), "no section 'Limits'"),
     (lambda t: t.replace("```python", "```"), "no Python snippet"),
     (lambda t: t + "\nTODO: numbers\n", "placeholder"),
