@@ -133,7 +133,14 @@ def facemesh(options: argparse.Namespace) -> dict:
                 bar.set_postfix_str(f"seed {seed}: {results[-1].face.correlation:.3f}")
     write_sheets(folder, results)
     report = summarise(results, options.name or preset)
-    return {**report, "settings": {**settings, "checkpoint_path": str(options.checkpoint)}}
+    return {**report, "settings": {**settings, "checkpoint_name": checkpoint_name(options.checkpoint)}}
+
+
+def checkpoint_name(checkpoint: str) -> str:
+    """What a report calls the checkpoint: a Hub id as it is, a folder by its last two names, for reports are published
+    and say nothing of the machine."""
+    folder = Path(checkpoint)
+    return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else checkpoint
 
 
 def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:

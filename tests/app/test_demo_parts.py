@@ -475,7 +475,7 @@ def test_errors_are_told_without_details_in_the_log(capsys):
 
     @told
     def unknown():
-        raise RuntimeError("/home/visitor/private.jpg")
+        raise RuntimeError("visitor/private.jpg")
 
     @told
     def streaming():

@@ -107,3 +107,12 @@ def test_mistakes_on_the_command_line(script, tmp_path, capsys):
     assert "'pose'" in capsys.readouterr().err
     assert script.main(["facemesh", "--output", str(tmp_path), "--compare", str(tmp_path / "none")]) == 1
     assert "is not a report" in capsys.readouterr().err
+
+
+def test_reports_say_nothing_of_the_machine(tmp_path):
+    spec = importlib.util.spec_from_file_location("evaluate_cli", Path(__file__).parents[2] / "scripts" / "evaluate.py")
+    cli = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cli)
+    (tmp_path / "checkpoints" / "cat").mkdir(parents=True)
+    assert cli.checkpoint_name(str(tmp_path / "checkpoints" / "cat")) == "checkpoints/cat"
+    assert cli.checkpoint_name("org/name") == "org/name"
