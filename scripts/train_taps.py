@@ -1,7 +1,8 @@
 """Train the tap heads of a MobileStyleGAN checkpoint, one process a head; resumable.
 
-Example:
+Examples:
     python scripts/train_taps.py checkpoints/face --size 64 --work runs/taps
+    python scripts/train_taps.py checkpoints/face --size 64 --work runs/more --continue --seed 1
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", default="runs/taps", help="folder of the resumable state")
     parser.add_argument("--iterations", type=int, default=TapTraining.iterations)
     parser.add_argument("--images", type=int, default=TapTraining.first_images, help="full images made before training")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the latents that are trained on")
+    parser.add_argument("--learning-rate", type=float, default=TapTraining.learning_rate)
+    parser.add_argument(
+        "--continue",
+        dest="continued",
+        action="store_true",
+        help="go on from the checkpoint's head, with the images of a new --seed, instead of starting afresh",
+    )
     options = parser.parse_args(arguments)
     config, components = hub.load_components(options.checkpoint)
     generator = components["generator"]
@@ -30,7 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
-    training = TapTraining(iterations=options.iterations, first_images=options.images, seed=options.seed)
+    training = TapTraining(
+        iterations=options.iterations,
+        first_images=options.images,
+        seed=options.seed,
+        learning_rate=options.learning_rate,
+        wide_learning_rate=options.learning_rate / TapTraining.learning_rate * TapTraining.wide_learning_rate,
+        continued=options.continued,
+    )
     train_tap(generator, options.size, training, checkpoint=work / f"tap{options.size}.pt")
     # The other head's process may have finished meanwhile: put this head into what is there now.
     config, components = hub.load_components(options.checkpoint)

@@ -36,6 +36,8 @@ class TapTraining:
     truncation: tuple[float, float] = (0.5, 1.0)
     seed: int = 0
     checkpoint_every: int = 100
+    continued: bool = False
+    """Go on from the head that the generator has, with new images, instead of from the linear read-out."""
 
 
 @torch.no_grad()
@@ -115,9 +117,12 @@ def train_tap(
     checkpoint: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Train the head at ``size`` in place. With ``checkpoint`` it saves and resumes there."""
+    """Train the head at ``size`` in place. With ``checkpoint`` it saves and resumes there.
+
+    The latents that are judged are the same whatever the seed, so that figures of several trainings compare.
+    """
     rng = torch.Generator().manual_seed(training.seed + size)
-    test_w = sample_latents(generator, 24, (0.7, 0.7), torch.Generator().manual_seed(training.seed + 10_000))
+    test_w = sample_latents(generator, 24, (0.7, 0.7), torch.Generator().manual_seed(10_000))
     test_targets = {size: tap_targets(generator, test_w)[size]}
     head = generator.tap_heads[str(size)].requires_grad_(True)
     parameters = list(head.parameters())
@@ -137,9 +142,11 @@ def train_tap(
     while len(pool.latents) < training.first_images:
         pool.grow(generator, training.truncation, rng)
     if start == 0:
-        fit_linear(generator, size, pool, training.linear_images)
+        if not training.continued:
+            fit_linear(generator, size, pool, training.linear_images)
         averages = [p.detach().clone() for p in parameters]
-        log(f"{size}px: linear read-out, unseen {tap_psnr_db(generator, test_w, test_targets)[size]:.2f} dB")
+        start_from = "the head as it was" if training.continued else "linear read-out"
+        log(f"{size}px: {start_from}, unseen {tap_psnr_db(generator, test_w, test_targets)[size]:.2f} dB")
     begun = time.time()
     for iteration in range(start, training.iterations):
         progress = iteration / training.iterations
