@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.hub import load_components, save_components
 from gan2shape_hub.hub.layout import CARD, CONFIG, INDEX, SLOTS
+from gan2shape_hub.hub.swap import put_in_place
 from gan2shape_hub.presets import category_preset
 
 from .card import card
@@ -55,14 +56,7 @@ def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     try:
         part.mkdir(parents=True)
         yield part
-        if output.exists():
-            os.replace(output, old)
-        try:
-            os.replace(part, output)
-        except OSError:
-            if old.exists():
-                os.replace(old, output)
-            raise
+        put_in_place(part, output, old)
         if old.is_dir():
             _carry_over(old, output)
     except OSError as error:

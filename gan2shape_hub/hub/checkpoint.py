@@ -32,6 +32,7 @@ from .layout import (
     read_index,
     read_json,
 )
+from .swap import put_in_place
 from .weights import WeightFiles, inspect_weights, read_weights, write_weights
 
 
@@ -159,17 +160,10 @@ def _replacing(folder: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        if target.exists():
-            os.rename(target, old)
-            try:
-                os.rename(new, target)
-            except BaseException:
-                os.rename(old, target)
-                raise
+        put_in_place(new, target, old)
+        if old.is_dir():
             _keep_foreign(old, target)
             shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(new, target)
     except CheckpointError:
         raise
     except OSError as error:
