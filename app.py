@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
+import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from gan2shape_hub.demo import files, markup
 from gan2shape_hub.demo.desk import Desk
@@ -19,7 +22,7 @@ from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.photograph import Photograph
 from gan2shape_hub.demo.quick import ball_of_preset
 from gan2shape_hub.demo.shelf import ROOT
-from gan2shape_hub.demo.workspace import LIFETIME_S
+from gan2shape_hub.demo.workspace import LIFETIME_S, Comings
 from gan2shape_hub.results.edit import LIGHT_PRESETS
 
 EXAMPLES = sorted((ROOT / "gan2shape_hub" / "demo" / "examples").glob("*.jpg"))
@@ -30,11 +33,11 @@ LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 EDIT = {"api_visibility": "private", "concurrency_id": "edits", "concurrency_limit": 2, "show_progress": "minimal"}
 
 
-def build(desk: Desk | None = None) -> gr.Blocks:
+def build(desk: Desk) -> gr.Blocks:
     """The page and its endpoints. What it writes goes to the desk's folder, which ends with the program."""
-    desk = desk or Desk()
     # Uploads too, and so that Gradio serves the sessions' files from where they are, without copies of its own.
     os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
+    gr.set_static_paths([str(path) for path in EXAMPLES])  # shown from where they are: the folder is the visitors' own
     with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
         _endpoints(Endpoints(desk))  # first: events of the page are named too, after their handlers
         gr.HTML(markup.HEADER)
@@ -95,7 +98,6 @@ def build(desk: Desk | None = None) -> gr.Blocks:
             concurrency_limit=1,
         )
         demo.load(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
-        demo.unload(desk.left)
     return demo
 
 
@@ -354,8 +356,8 @@ def _endpoints(endpoints: Endpoints) -> None:
     trigger.click(endpoints.stop, None, words, api_name="stop", queue=False)
 
 
-def launch(demo: gr.Blocks, **options) -> tuple:
-    """Serve the page. ``options`` go to ``gr.Blocks.launch``; the manners are fixed here."""
+def launch(demo: gr.Blocks, desk: Desk, **options) -> tuple:
+    """Serve the page of a desk. ``options`` go to ``gr.Blocks.launch``; the manners are fixed here."""
     demo.queue(max_size=32, default_concurrency_limit=4)
     return demo.launch(
         theme=markup.theme(),
@@ -367,6 +369,7 @@ def launch(demo: gr.Blocks, **options) -> tuple:
         mcp_server=importlib.util.find_spec("mcp") is not None,
         ssr_mode=False,
         share=False,
+        app_kwargs={"middleware": [Middleware(Comings, workspace=desk.workspace)]},
         **options,
     )
 
@@ -377,7 +380,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     parser.add_argument("--open", action="store_true", help="open a browser")
     options = parser.parse_args()
-    launch(build(), server_name=options.host, server_port=options.port, inbrowser=options.open)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was written is removed then too
+    desk = Desk()
+    launch(build(desk), desk, server_name=options.host, server_port=options.port, inbrowser=options.open)
 
 
 if __name__ == "__main__":

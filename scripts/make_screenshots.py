@@ -39,9 +39,11 @@ def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
     from playwright.sync_api import sync_playwright
 
     import app
+    from gan2shape_hub.demo.desk import Desk
 
-    demo = app.build()
-    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    desk = Desk()
+    demo = app.build(desk)
+    _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     files = []
     try:
         with sync_playwright() as playwright:

@@ -41,10 +41,6 @@ class Desk:
     def session(self, request: gr.Request | None) -> Session:
         return self.workspace.session(getattr(request, "session_hash", None))
 
-    def left(self, request: gr.Request) -> None:
-        """The tab was closed or reloaded."""
-        self.workspace.close(request.session_hash)
-
     def finished(self, request: gr.Request | None) -> tuple[Session, Finished]:
         session = self.session(request)
         if session.finished is None:
@@ -175,11 +171,13 @@ class Desk:
             yield progress_card(Report("stopped", "Did not finish", previews=last.previews)), *idle
             raise error
 
+    @told
     def stop(self, request: gr.Request) -> None:
         self.session(request).ask_to_stop()
 
     # -- looking -------------------------------------------------------------------------------------------------
 
+    @told
     def make_room(self, request: gr.Request) -> tuple[Any, Any]:
         """The results' place instead of the empty one, before `show` fills it."""
         if self.session(request).finished is None:

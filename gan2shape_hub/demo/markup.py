@@ -72,9 +72,15 @@ code.command { display: block; white-space: pre-wrap; word-break: break-word; fo
   border-radius: 8px; background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
 :focus-visible { outline: 2px solid #6366f1 !important; outline-offset: 2px; }
 @media (max-width: 640px) {
-  .gradio-container { padding: 6px 8px !important; } .hero h1 { font-size: 1.45rem; }
+  .gradio-container { padding: 6px 4px !important; }
+  .gradio-container > .main { padding: 8px !important; }
+  .hero h1 { font-size: 1.45rem; }
   .empty { min-height: 220px; }
+  #result_tabs .tab-container button { padding: 0 7px !important; font-size: .84rem !important; }
   .gradio-container .column, .gradio-container .row, .gradio-container .block { min-width: 0 !important; }
+  /* The gallery's columns are at least 100 pixels wide: five of them would widen the page. */
+  #strip .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
+  #strip, #strip .grid-wrap { height: auto !important; max-height: none !important; }
 }
 @media (prefers-reduced-motion: reduce) { .card .bar div { transition: none; } }
 """

@@ -11,10 +11,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gan2shape_hub.config import ConfigError
 from gan2shape_hub.demo.estimate import Countdown, Speeds, plan
@@ -90,6 +92,26 @@ def _gpu(function: Callable) -> Callable:
     return function if spaces is None else spaces.GPU(duration=120)(function)
 
 
+@contextmanager
+def stops_between_layers(stop_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Make every layer that this thread runs a place to stop, by `Cancelled`: between two iterations, and before the
+    first one and after the last, there may be seconds in which the pipeline asks nobody."""
+    mine, looked = threading.get_ident(), 0.0
+
+    def look(module: Any, inputs: Any) -> None:
+        nonlocal looked
+        if threading.get_ident() == mine and time.perf_counter() - looked > TICK_S:
+            looked = time.perf_counter()
+            if stop_wanted():
+                raise Cancelled
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 @_gpu
 def steps_of_run(
     pipeline: GAN2ShapePipeline,
@@ -115,7 +137,8 @@ def steps_of_run(
 
     def run() -> None:
         try:
-            outcome["result"] = pipeline(subject.item, callback=watch, **options, **subject.arguments)
+            with stops_between_layers(stop_wanted):
+                outcome["result"] = pipeline(subject.item, callback=watch, **options, **subject.arguments)
         except BaseException as error:  # handed to the stream, which raises it where it is heard
             outcome["error"] = error
 
@@ -135,7 +158,7 @@ def steps_of_run(
         if stopping:
             yield Report("stopped", "Stopped. The last preview stays.", previews=seen["previews"])
     finally:
-        thread.join()  # one heavy job at a time: the next one waits for the iteration that is still under way
+        thread.join()  # one heavy job at a time: the next one waits for the layer that is still under way
     if "result" in outcome and not stopping:
         yield outcome["result"].cpu()
     elif "error" in outcome and not isinstance(outcome["error"], Cancelled):

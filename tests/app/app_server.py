@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import app
 from gan2shape_hub import GAN2ShapePipeline
@@ -55,7 +58,7 @@ def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
     root.mkdir(parents=True, exist_ok=True)
     desk = Desk(Workspace(root), Shelf([str(c) for c in checkpoints]))
     demo = app.build(desk)
-    _, address, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
+    _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     try:
         yield address, desk
     finally:
@@ -91,6 +94,11 @@ def face_checkpoint(folder: Path) -> Path:
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+def picture(data: bytes) -> np.ndarray:
+    """The pixels of a file, (H, W, 3), 0..255."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
 
 
 class Visit:
@@ -149,7 +157,8 @@ class Visit:
         self.page.wait_for_selector("#viewer canvas")
 
     def open(self, tab: str) -> None:
-        self.page.locator("#result_tabs").get_by_role("tab", name=tab).click()
+        """A tab of the results."""
+        self.page.locator("#result_tabs").get_by_role("tab", name=tab).first.click()
 
     def source(self, selector: str) -> str:
         """Address of the picture in a component."""

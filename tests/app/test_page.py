@@ -1,52 +1,18 @@
-"""The page as a visitor sees it, in headless Chromium."""
+"""The page as a visitor sees it, in headless Chromium: from a photograph to a model, edits and files."""
 
 import io
 import json
+import threading
 import time
 import zipfile
 
 import numpy as np
-import pytest
 import trimesh
-from app_server import Visit, chromium, face_checkpoint, save_tiny, served
+from app_server import Visit, face_checkpoint, picture, save_tiny, served
 from conftest import tiny_pipeline
 from PIL import Image
 
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as instance:
-        yield instance
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Address and desk of a demo on a tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("demo")
-    checkpoint = save_tiny(tiny_pipeline(), folder / "checkpoint")
-    with served(checkpoint, root=folder / "work") as server:
-        yield server
-
-
-@pytest.fixture
-def visit(browser, tiny):
-    tab = Visit(browser, tiny[0])
-    yield tab
-    tab.close()
-
-
-@pytest.fixture(scope="module")
-def portrait(tmp_path_factory):
-    """A photograph with a bright and a dark side."""
-    path = tmp_path_factory.mktemp("photo") / "portrait.jpg"
-    y, x = np.mgrid[0:200, 0:260] / 260
-    rgb = np.stack((0.2 + 0.7 * x, 0.3 + 0.5 * y, 0.6 - 0.4 * x), -1)
-    Image.fromarray((rgb * 255).astype(np.uint8)).save(path)
-    return path
-
-
-def picture(data):
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+pytest_plugins = ["page_fixtures"]
 
 
 def canvas_picture(visit):
@@ -125,7 +91,6 @@ def test_every_download_opens(visit):
     assert visit.errors == []
 
 
-@pytest.mark.slow  # needs an idle machine
 def test_rotating_and_the_generators_pictures(visit):
     visit.draw(12)
     visit.reconstruct()
@@ -174,7 +139,19 @@ def test_the_ball_moves_the_light_by_mouse_and_by_keys(visit):
     assert visit.errors == []
 
 
-def test_stop_works_within_a_second_and_keeps_the_preview(visit, tiny):
+STOP = """async () => {
+    const begun = performance.now(), since = () => performance.now() - begun;
+    const until = async test => { while (!test() && since() < 60000) await new Promise(r => setTimeout(r, 10)); };
+    document.querySelector('#stop').click();
+    await until(() => document.querySelector('#card').dataset.state === 'stopped');
+    const told = since();
+    await until(() => !document.querySelector('#start').disabled);
+    return [told, since()];
+}"""
+"""Presses Stop; the milliseconds until the page says so, and until Start is free again."""
+
+
+def test_stop_works_within_a_second_and_keeps_the_preview(visit):
     visit.draw(14)
     visit.choose("balanced")
     visit.page.click("#start")
@@ -183,132 +160,13 @@ def test_stop_works_within_a_second_and_keeps_the_preview(visit, tiny):
     assert "albedo" in text
     assert "of 100000" in text
     assert "left" in text
-    begun = time.perf_counter()
-    visit.page.click("#stop")
-    visit.page.wait_for_selector("#card[data-state=stopped]")
-    took = time.perf_counter() - begun
-    assert took < 5, "a second on an idle machine, which the tests cannot count on"
+    told, idle = visit.page.evaluate(STOP)
+    assert told < 1500, "a second, and half a one for the page's own rounds: the event, the card's way back, a busy CPU"
+    assert idle < 1500, "and by then the work has ended too, and the next run may start"
+    assert not any(thread.name == "reconstruction" for thread in threading.enumerate())
     assert visit.page.locator("#card img[alt*=shape]").is_visible()
-    visit.page.wait_for_function("() => !document.querySelector('#start').disabled")
     visit.reconstruct("instant")  # and it starts again
     assert visit.errors == []
-
-
-def test_files_that_are_no_photographs_are_refused_with_a_message(visit, tmp_path):
-    corrupt = tmp_path / "corrupt.jpg"
-    corrupt.write_bytes(b"\xff\xd8\xff\xe0 no picture at all")
-    visit.upload(corrupt)
-    assert "photograph" in visit.toast()
-    visit.page.locator("[data-testid=toast-close]").first.click()
-    visit.page.locator("[data-testid=toast-body]").first.wait_for(state="detached")
-    large = tmp_path / "large.png"
-    large.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40_000_000))
-    visit.page.wait_for_selector("#photo input[type=file]", state="attached")
-    visit.upload(large)
-    assert "size" in visit.toast().lower()
-    visit.page.click("#start")
-    visit.page.locator("[data-testid=toast-body]", has_text="Choose a photograph").wait_for()
-
-
-def test_two_visitors_stay_apart(browser, tiny):
-    first, second = Visit(browser, tiny[0]), Visit(browser, tiny[0])
-    first.draw(21)
-    second.draw(22)
-    first.reconstruct()
-    second.reconstruct()
-    for visit, seed in ((first, 21), (second, 22)):
-        visit.open("Take away")
-        assert f"--seed {seed} " in visit.page.inner_text("#command")
-        visit.open("Relight")
-    pictures = [picture(visit.fetched("#relit")) for visit in (first, second)]
-    assert np.abs(pictures[0] - pictures[1]).mean() > 2
-    folders = [visit.source("#relit").split("/session-")[1].split("/")[0] for visit in (first, second)]
-    assert folders[0] != folders[1]
-    first.page.click("#light_top")  # edits of one do not touch the other
-    first.page.wait_for_timeout(500)
-    assert np.array_equal(picture(second.fetched("#relit")), pictures[1])
-    first.close()
-    second.close()
-
-
-@pytest.mark.slow  # needs an idle machine
-def test_a_reload_in_the_middle_is_clean_and_nothing_stays_behind(browser, tiny, portrait):
-    address, desk = tiny
-    visit = Visit(browser, address)
-    visit.upload(portrait)
-    visit.page.locator("#note", has_text="central square").wait_for()
-    visit.choose("balanced")
-    visit.page.click("#start")
-    visit.page.wait_for_selector("#card[data-state=running] img")
-    before = set(desk.workspace.root.glob("session-*"))
-    assert any(desk.workspace.root.rglob("portrait.jpg"))
-    visit.page.reload()
-    visit.page.wait_for_selector("#start")
-    visit.errors.clear()  # the browser's own word on requests that a reload cuts off
-    assert visit.page.locator("#card").count() == 0
-    assert visit.page.locator("#start").is_enabled()
-    visit.draw(31)
-    visit.reconstruct()  # the run before it has ended, or this one would wait for ever
-    assert visit.errors == []
-    visit.close()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and any(desk.workspace.root.rglob("portrait.jpg")):
-        time.sleep(0.3)
-    assert not any(desk.workspace.root.rglob("portrait.jpg")), "the photograph is removed with the tab"
-    assert not any(folder.exists() for folder in before)
-
-
-@pytest.mark.slow  # needs an idle machine
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_fits_a_phone_and_every_control_has_a_name(browser, tiny, theme):
-    visit = Visit(browser, tiny[0], width=390, height=844, query=f"?__theme={theme}")
-    visit.draw(41)
-    visit.reconstruct()
-    assert (visit.page.locator("body.dark").count() == 1) == (theme == "dark")
-    for tab in ("Model", "Relight", "Take away"):  # Rotate's strip of views is wider than a phone: docs/demo.md
-        _open_narrow(visit, tab)
-        width = visit.page.evaluate("document.documentElement.scrollWidth")
-        wide = visit.page.evaluate("""() => [...document.querySelectorAll('body *')]
-            .filter(e => e.offsetParent && e.getBoundingClientRect().right > 391).map(e => e.outerHTML.slice(0, 90))""")
-        assert width <= 390, f"{tab} is {width} pixels wide: {wide[:6]}"
-        for _ in range(50):  # names are given a moment after things appear
-            nameless = visit.page.evaluate("""() => [...document.querySelectorAll('button, input, select, canvas, img')]
-                .filter(e => e.offsetParent && e.type !== 'file' && !(e.innerText || '').trim()
-                    && !e.ariaLabel && !e.title
-                    && !e.alt && !(e.labels && e.labels.length) && !e.closest('label') && !e.querySelector('img[alt]'))
-                .map(e => e.outerHTML.slice(0, 160))""")
-            if not nameless:
-                break
-            visit.page.wait_for_timeout(200)
-        assert nameless == [], tab
-    visit.close()
-
-
-def _open_narrow(visit, name):
-    """Open a tab, from the menu where the page is too narrow for its name."""
-    tab = visit.page.locator("#result_tabs").get_by_role("tab", name=name)
-    if tab.count() and tab.first.is_visible():
-        tab.first.click(timeout=10_000)
-        return
-    entry = visit.page.locator("#result_tabs .overflow-dropdown button", has_text=name).first
-    if not entry.is_visible():
-        visit.page.locator("#result_tabs .overflow-menu > button").first.click(timeout=10_000)
-    entry.click(timeout=10_000)
-
-
-def test_the_keyboard_alone_is_enough(visit):
-    visit.draw(51)
-    visit.page.locator("#draw").focus()
-    reached = False
-    for _ in range(25):
-        visit.page.keyboard.press("Tab")
-        if visit.page.evaluate("document.activeElement.id") == "start":
-            reached = True
-            break
-    assert reached
-    visit.page.keyboard.press("Enter")
-    visit.page.wait_for_selector("#card[data-state=running], #card[data-state=done], #card[data-state=loading]")
-    visit.page.wait_for_selector("#card[data-state=done]")
 
 
 def test_a_wrong_category_explains_itself_and_another_one_loads(browser, tmp_path):

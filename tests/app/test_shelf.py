@@ -1,0 +1,94 @@
+"""The checkpoints that can be chosen."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tiny_config, tiny_pipeline
+from demo_parts import tiny_checkpoint
+
+from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.shelf import DemoError, Shelf, listed_checkpoints
+from gan2shape_hub.demo.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def desk(tmp_path, checkpoint):
+    return Desk(Workspace(tmp_path), Shelf([checkpoint]))
+
+
+def test_one_checkpoint_in_memory_at_a_time(tmp_path):
+    for name in ("one", "two"):
+        tiny_pipeline().save_pretrained(tmp_path / name)
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        from gan2shape_hub import GAN2ShapePipeline
+
+        return GAN2ShapePipeline.from_pretrained(name, device="cpu")
+
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    shelf = Shelf([one, two], load)
+    assert loaded == [], "nothing is loaded before it is needed"
+    with shelf.use(one), shelf.use(one):
+        assert loaded == [one]
+        with pytest.raises(DemoError, match="another visitor"), shelf.use(two, patience_s=0.05):
+            pass
+        waited = []
+        thread = threading.Thread(target=lambda: waited.append(shelf.use(two).__enter__()))
+        thread.start()
+        time.sleep(0.1)
+        assert not waited, "the one in use is not dropped"
+    thread.join(20)
+    assert shelf.loaded == two
+    assert loaded == [one, two]
+
+
+def test_a_checkpoint_that_fails_explains_itself(tmp_path, checkpoint):
+    shelf = Shelf([checkpoint])
+    with pytest.raises(DemoError, match=r"is not a folder|network|Hub"):
+        shelf.config("nobody/nothing-of-that-name")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    with pytest.raises(DemoError, match=r"config\.json"):
+        shelf.config(str(broken))
+    with shelf.use(checkpoint) as pipeline:  # and the shelf still works
+        assert pipeline.config.category == "face"
+
+
+def test_visitors_of_a_space_cannot_name_folders(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    shelf = Shelf([checkpoint])
+    for name in ("/etc", "~", "./checkpoints", str(tmp_path)):
+        with pytest.raises(DemoError, match="not offered"):
+            shelf.config(name)
+    assert shelf.config(checkpoint).category == "face"
+
+
+def test_the_variable_lists_checkpoints(monkeypatch):
+    monkeypatch.setenv("GAN2SHAPE_CHECKPOINTS", "org/cats, /data/cars ,")
+    assert listed_checkpoints() == ["org/cats", "/data/cars"]
+    monkeypatch.delenv("GAN2SHAPE_CHECKPOINTS")
+    assert listed_checkpoints() == [str(ROOT / "checkpoints" / "face")]
+
+
+def test_presets_are_the_configurations_and_never_the_papers(tmp_path):
+    schedule = ScheduleConfig()
+    for names, offered in ((("paper", "balanced", "fast"), ["fast", "balanced"]), (("own",), ["own"])):
+        folder = tmp_path / names[0]
+        config = tiny_config(schedules={name: schedule for name in names}, default_preset=names[0])
+        pipeline = tiny_pipeline()
+        pipeline.config = config
+        pipeline.save_pretrained(folder)
+        assert Desk(Workspace(tmp_path), Shelf([str(folder)])).presets(str(folder)) == offered
