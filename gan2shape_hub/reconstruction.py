@@ -31,7 +31,14 @@ from gan2shape_hub.rendering import (
 )
 from gan2shape_hub.rendering.scene import canonical, photograph_texture, turn_between
 from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.edit import make_light, paired_angles, preset_light, relight, rotate_poses
+from gan2shape_hub.results.edit import (
+    make_light,
+    paired_angles,
+    preset_light,
+    relight,
+    relight_background,
+    rotate_poses,
+)
 from gan2shape_hub.results.export import export_assets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import SheetMesh, build_mesh, to_trimesh
@@ -241,11 +248,13 @@ class Reconstruction:
             without_border(self.depth, camera)[None, None], (size, size), mode="bicubic", align_corners=True
         )[:, 0]
         rendered = render_view(depth, texture, pose, camera)
-        # Beyond the sheet there is nothing to relight: the photograph stays as it is, with a soft seam.
+        # Beyond the sheet is background, with a soft seam.
         inside = rendered.mask * (rendered.grid.abs().amax(-1) <= 1)[:, None]
         reach = 2 * (size // 32) + 1
         weight = inside * F.avg_pool2d(inside, reach, stride=1, padding=reach // 2)
         source = F.interpolate(self.source[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
+        if light is not None:
+            source = relight_background(source, self.light, self._as_light(light))
         return to_pil((source + weight * (rendered.image - source))[0].clamp(-1, 1))
 
     def _lit_texture(self, light: LightLike | None) -> Tensor:

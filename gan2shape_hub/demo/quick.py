@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.rendering import Light, render_mesh, render_view
-from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, relight, rotate_poses
+from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, relight, relight_background, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import build_mesh
 from gan2shape_hub.results.texture import without_border
@@ -76,7 +76,8 @@ class QuickLook:
         result = self._result
         lit = relight(self._texture[0], result.depth, result.light, light, result.config.camera)
         image = F.grid_sample(lit[None], self._grid, padding_mode="border", align_corners=True)
-        return to_pil((self._source + self._weight * (image - self._source))[0].clamp(-1, 1))
+        source = relight_background(self._source, result.light, light)
+        return to_pil((source + self._weight * (image - source))[0].clamp(-1, 1))
 
     @torch.no_grad()
     def turn(self, yaw_deg: float, pitch_deg: float, *, shaded_only: bool = False, supersample: int = 1) -> Image.Image:

@@ -26,6 +26,10 @@ LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
 
 SHADING_BLUR = 5.0
 """Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
+STANDS_OUT = (0.25, 0.6)
+"""Parts of the relief, counted from the background, between which a point begins to be shaded by its own normal."""
+EDGE = 0.08
+"""Part of the sheet's side, along its edges, where nothing is known of the normals."""
 RATIO_LIMITS = (0.2, 2.5)
 """Bounds of new over old shading: beyond them the photograph's noise is all there is to amplify."""
 
@@ -139,6 +143,8 @@ def relight(
 ) -> Tensor:
     """Change the light of a texture and keep its sharpness: multiply it by new over old shading.
 
+    The background is lit as a wall that faces the camera: no view of it says how it bends.
+
     Args:
         texture: (3, T, T) in -1..1, canonical, lit by ``old`` (a baked photograph).
         depth: (S, S) canonical depth, scene units.
@@ -152,13 +158,49 @@ def relight(
     # A ratio of shadings shows every bump of the depth, so normals are taken from a smoothed sheet.
     sheet = without_border(depth, camera)[None, None]
     normals = normals_from_depth(smooth(sheet, SHADING_BLUR)[:, 0], camera)
-    ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp(*RATIO_LIMITS)
+    own = _shading(normals, new) / _shading(normals, old).clamp_min(0.05)
+    matte = standing_out(sheet)
+    ratio = (matte * own + (1 - matte) * _wall_ratio(old, new)).clamp(*RATIO_LIMITS)
     ratio = F.interpolate(ratio, texture.shape[-2:], mode="bicubic", align_corners=True).clamp(*RATIO_LIMITS)[0]
-    colour = (texture / 2 + 0.5).clamp(0, 1)
-    darker = colour * ratio
+    return _multiplied(texture, ratio)
+
+
+def relight_background(picture: Tensor, old: Light, new: Light) -> Tensor:
+    """What `relight` does to the background, for pixels (B, 3, H, W) in -1..1 beyond the sheet."""
+    return _multiplied(picture, _wall_ratio(old, new).clamp(*RATIO_LIMITS))
+
+
+def _wall_ratio(old: Light, new: Light) -> Tensor:
+    """(1, 1, 1, 1): new over old shading of what faces the camera."""
+    wall = old.direction.new_tensor([0.0, 0.0, 1.0])[None, :, None, None]
+    return _shading(wall, new) / _shading(wall, old).clamp_min(0.05)
+
+
+def _multiplied(picture: Tensor, ratio: Tensor) -> Tensor:
+    """Colours in -1..1 times a ratio of lights, soft toward white."""
+    colour = (picture / 2 + 0.5).clamp(0, 1)
     headroom = (1 - colour).clamp_min(1e-4)
     brighter = colour + headroom * (1 - torch.exp(-colour * (ratio - 1).clamp_min(0) / headroom))
-    return torch.where(ratio > 1, brighter, darker).clamp(0, 1) * 2 - 1
+    return torch.where(ratio > 1, brighter, colour * ratio).clamp(0, 1) * 2 - 1
+
+
+def standing_out(sheet: Tensor) -> Tensor:
+    """How far each point of a sheet (1, 1, S, S) stands out of its background: 0 there and at the edges, 1 on the
+    object. A flat sheet is all object."""
+    size = sheet.shape[-1]
+    near, far = torch.quantile(sheet.flatten(), sheet.new_tensor([0.02, 0.98])).tolist()
+    if far - near < 1e-3:
+        return torch.ones_like(sheet)
+    low, high = STANDS_OUT
+    matte = smooth(_step(((far - sheet) / (far - near) - low) / (high - low)), SHADING_BLUR / 2)
+    at = torch.arange(size, device=sheet.device, dtype=sheet.dtype) / max(size - 1, 1)
+    edge = _step(torch.minimum(at, 1 - at) / EDGE)
+    return matte * edge[:, None] * edge
+
+
+def _step(x: Tensor) -> Tensor:
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _shading(normals: Tensor, light: Light) -> Tensor:

@@ -11,6 +11,7 @@ from gan2shape_hub.results.edit import (
     make_light,
     preset_light,
     relight,
+    relight_background,
     rotate_poses,
     swing_angles,
 )
@@ -52,6 +53,20 @@ def test_relighting_keeps_fine_detail_and_range():
         assert lit.max() <= 1
     lit = relight(stripes, scene.depth, light(), preset_light("left"), CAMERA)
     assert (lit - F.avg_pool2d(lit[None], 9, 1, 4)[0])[:, 100:150, 100:150].std() > 0.2
+
+
+@pytest.mark.parametrize("preset", ["left", "rim"])
+def test_the_background_has_no_frame_and_goes_on_beyond_the_sheet(preset):
+    """A sheet that bends at its edges, as those of the networks do: its own normals would darken one side there."""
+    scene = face_scene(SIZE)
+    across = torch.linspace(-1, 1, SIZE)
+    depth = scene.depth + 0.03 * torch.exp(-((1 - across.abs()) / 0.05)) * across.sign()
+    grey = torch.full((3, SIZE, SIZE), 0.1)
+    lit = relight(grey, depth, light(), preset_light(preset), CAMERA)
+    beyond = relight_background(grey[None], light(), preset_light(preset))[0]
+    for strip in (lit[:, :, :2], lit[:, :, -2:], lit[:, :2], lit[:, -2:]):
+        torch.testing.assert_close(strip, beyond[:, :1, :1].expand_as(strip), atol=0.02, rtol=0)
+    assert (lit - beyond).abs()[:, scene.mask > 0].max() > 0.1  # and the object is lit by its own normals
 
 
 def test_an_extreme_light_is_held_within_bounds():
