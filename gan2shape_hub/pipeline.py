@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +19,14 @@ from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
 from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.reconstruction import GanEditor, Reconstruction
+from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample, Scene
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.run import STEP_COST, Clock, Run
+from gan2shape_hub.run import Clock, Run, planned_cost
 from gan2shape_hub.stages.adjust import adjust
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
+from gan2shape_hub.stages.gan_edit import GanEditor
 from gan2shape_hub.stages.invert import tune
 from gan2shape_hub.stages.mask import Masker, mask_from_nets
 from gan2shape_hub.stages.prepare import ImageSource
@@ -34,7 +34,6 @@ from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
 from gan2shape_hub.stages.turn import collect_turned
 from gan2shape_hub.targets import Inputs, Item, check_items, check_masks, make_inputs
-from gan2shape_hub.version import __version__
 
 OPTIONAL_COMPONENTS = ("discriminator", *SHAPE_COMPONENTS.values(), "perceptual", "masker")
 
@@ -310,7 +309,8 @@ class GAN2ShapePipeline:
         run = self._run(schedule, rng, callback, photographs=sum(photographs), count=len(items))
 
         masker = given_masker or self._masker()
-        inputs = make_inputs(items, masks, run, masker)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
+        encoder = self.components.get("latent_encoder")
+        inputs = make_inputs(items, masks, run, masker, encoder)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
         targets, quality = inputs.targets, inputs.quality_db
         if schedule.tune_iterations and any(photographs):
             run, targets, quality = tune(targets, photographs, run)  # a copy of the generator
@@ -333,7 +333,9 @@ class GAN2ShapePipeline:
                 views = collect_views(nets, targets, schedule.views_of_each(len(items)), run)  # (K, M, 3, S, S)
                 refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
 
-        settings = self._settings(schedule, preset, seed if generator is None else None, run)
+        name = preset if isinstance(preset, str) else self.config.default_preset if preset is None else "custom"
+        settings = {"category": self.config.category, "preset": name, "seed": seed if generator is None else None}
+        settings |= {"mixed_precision": self.mixed_precision, **run.record()}
         settings["seconds"] = round(time.perf_counter() - begun, 2)
         inputs = Inputs(targets, inputs.sources, quality)
         results = self._results(nets, items, inputs, run, settings, scene)
@@ -342,7 +344,14 @@ class GAN2ShapePipeline:
         return results if several else results[0]
 
     def _run(self, schedule: ScheduleConfig, rng, callback, photographs: int, count: int) -> Run:
-        clock = Clock(planned=max(self._planned_cost(schedule, photographs, count), 1e-6))
+        cost = planned_cost(
+            schedule,
+            photographs=photographs,
+            count=count,
+            prior=not self._pretrained(schedule),
+            turns=bool(self.config.projection.view_directions),
+        )
+        clock = Clock(planned=max(cost, 1e-6))
         return Run(
             config=self.config,
             schedule=schedule,
@@ -356,20 +365,6 @@ class GAN2ShapePipeline:
             clock=clock,
             device=self.device,
         )
-
-    def _planned_cost(self, schedule: ScheduleConfig, photographs: int, count: int) -> float:
-        cost = photographs * schedule.invert_iterations * STEP_COST["invert"]
-        cost += schedule.tune_iterations * STEP_COST["tune"] if photographs else 0
-        if not self._pretrained(schedule):
-            cost += schedule.prior_iterations * STEP_COST["prior"]
-        if self.config.projection.view_directions and schedule.adjusts:
-            cost += count * schedule.adjust_iterations * STEP_COST["adjust"]
-        for r in schedule.rounds:
-            cost += r.decompose * STEP_COST["decompose"] + r.explore * STEP_COST["explore"]
-            if r.refine:
-                batches = count * -(-schedule.views_of_each(count) // schedule.batch_size)
-                cost += r.refine * STEP_COST["refine"] + batches * STEP_COST["collect"]
-        return cost
 
     def _masker(self) -> Masker | None:
         """The component, else the pretrained shape nets' own idea of the object; None where there are neither."""
@@ -427,20 +422,3 @@ class GAN2ShapePipeline:
                 )
             )
         return results
-
-    def _settings(self, schedule: ScheduleConfig, preset: Any, seed: int | None, run: Run) -> dict[str, Any]:
-        name = self.config.default_preset if preset is None else "custom"
-        return {
-            "category": self.config.category,
-            "preset": preset if isinstance(preset, str) else name,
-            "schedule": dataclasses.asdict(schedule),
-            "seed": seed,
-            "device": str(self.device),
-            "mixed_precision": self.mixed_precision,
-            "steps": [dataclasses.asdict(step) for step in run.clock.steps],
-            "versions": {
-                "gan2shape_hub": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 import trimesh
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.models.latent_projection import LatentProjection, difference, gan_image
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import (
     Light,
@@ -29,7 +28,7 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
-from gan2shape_hub.rendering.scene import canonical, photograph_texture, turn_between
+from gan2shape_hub.rendering.scene import canonical
 from gan2shape_hub.results.assets import Assets
 from gan2shape_hub.results.edit import (
     make_light,
@@ -45,19 +44,11 @@ from gan2shape_hub.results.mesh import SheetMesh, build_mesh, to_trimesh
 from gan2shape_hub.results.paste import keep_colours, paste, to_mask
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
+from gan2shape_hub.stages.gan_edit import GanEditor, Subject, edited_latent, synthesise
 from gan2shape_hub.stages.mask import mask_from_scene
 
 LightLike = str | tuple[float, float] | Light
 """A preset's name (left, right, top, below, rim, flat), a direction (x, y) that the rays travel, or a Light."""
-
-
-@dataclass(frozen=True)
-class GanEditor:
-    """What edits through the GAN need: the encoder as this run left it, and the generator (shared, never changed)."""
-
-    encoder: nn.Module
-    generator: nn.Module
-    projection: LatentProjection
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,8 @@ class Reconstruction:
     @cached_property
     def reconstruction(self) -> Tensor:
         """(3, S, S) the scene rendered in the photograph's view."""
-        return self._rendered(self.pose, self.light)[0].clamp(-1, 1)
+        texture, _ = shade(self.scene.albedo, self.normals[None], self.light)
+        return render_view(self.scene.depth, texture, self.pose, self.config.camera).image[0].clamp(-1, 1)
 
     @cached_property
     def baked(self) -> BakedTexture:
@@ -270,46 +262,22 @@ class Reconstruction:
         x, y = light
         return make_light(x, y, ambient=0.4, diffuse=0.75, like=self.depth)
 
-    def _rendered(self, pose: Pose, light: Light) -> Tensor:
-        camera = self.config.camera
-        texture, _ = shade(self.scene.albedo, self.normals[None], light)
-        return render_view(self.scene.depth, texture, pose, camera).image
-
-    @torch.no_grad()
     def project(self, pose: Pose, light: Light) -> Tensor:
         """Latent (1, D) or (1, L, D) of the scene under ``pose`` and ``light`` (batches of one)."""
-        if self.config.projection.texture == "image":
-            texture, _ = photograph_texture(
-                self.image[None], self.scene.depth, self.pose, self.light, light, self.config.camera
-            )
-            pseudo = render_view(self.scene.depth, texture, pose, self.config.camera).image.clamp(-1, 1)
-        else:
-            pseudo = self._rendered(pose, light).clamp(-1, 1)
-        projection, start, image = self.editor.projection, self.latent, self.original
-        if projection.walks:
-            start = projection.walk(start, turn_between(self.pose, pose, self.config.camera))
-            size, crop = self.config.image_size, self.config.crop_fraction
-            image = gan_image(self.editor.generator, start, size, crop).clamp(-1, 1)
-        # What the inversion missed of the photograph is in every pseudo image too, and no part of the edit.
-        given, found = self.image[None], self.original.to(self.image)
-        gap = difference(self.editor.encoder, given, found) if self._subtracts_gap else None
-        latent, _ = projection.project(self.editor.encoder, pseudo, start, image, gap)
-        return latent
+        subject = Subject(
+            config=self.config,
+            image=self.image[None],
+            original=self.original,
+            latent=self.latent,
+            scene=self.scene,
+            pose=self.pose,
+            light=self.light,
+            photograph=self.alignment is not None,
+        )
+        return edited_latent(self.editor, subject, pose, light)
 
-    @property
-    def _subtracts_gap(self) -> bool:
-        projection = self.config.projection
-        return projection.relative and projection.texture == "image" and self.alignment is not None
-
-    @torch.no_grad()
     def _through_gan(self, pose: Pose, light: Light) -> Image.Image:
-        return to_pil(self._synthesised(self.project(pose, light))[0])
-
-    @torch.no_grad()
-    def _synthesised(self, latent: Tensor) -> Tensor:
-        """(1, 3, T, T) the generator's picture of ``latent``, as much of it as the category keeps."""
-        generator = self.editor.generator
-        return generator(latent.to(generator.latent_mean.dtype)).float().clamp(-1, 1)
+        return to_pil(synthesise(self.editor, self.project(pose, light))[0])
 
     # -- the photograph -------------------------------------------------------------------------------------------
 
@@ -322,7 +290,7 @@ class Reconstruction:
     @cached_property
     def inverted(self) -> Image.Image:
         """The generator's own picture of the latent, at its full size: what edits through the GAN start from."""
-        return to_pil(self._synthesised(self.latent)[0])
+        return to_pil(synthesise(self.editor, self.latent)[0])
 
     @cached_property
     def object_mask(self) -> Tensor:
@@ -366,8 +334,9 @@ class Reconstruction:
             size = max(min(round(self.alignment.side), 1024), self.config.image_size)
             return self.paste(self._redrawn(pose, light, size), mask=cover)
         with torch.no_grad():
-            made = self._synthesised(self.project(pose, self.light if light is None else self._as_light(light)))
-            edited = keep_colours(made, self._synthesised(self.latent), self.source[None])
+            latent = self.project(pose, self.light if light is None else self._as_light(light))
+            made = synthesise(self.editor, latent)
+            edited = keep_colours(made, synthesise(self.editor, self.latent), self.source[None])
         return self.paste(edited[0], mask=cover)
 
     @torch.no_grad()

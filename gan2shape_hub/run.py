@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.records import Progress
+from gan2shape_hub.version import __version__
 
 STEP_COST = {
     "invert": 0.5,
@@ -26,6 +28,23 @@ STEP_COST = {
     "adjust": 0.3,
 }
 """Rough cost of one iteration of each step, for the progress bar only."""
+
+
+def planned_cost(schedule: ScheduleConfig, *, photographs: int, count: int, prior: bool, turns: bool) -> float:
+    """Cost of a run over ``count`` images, ``photographs`` of which are to be inverted, in units of ``STEP_COST``.
+
+    ``prior``: the ellipsoid has to be fitted; ``turns``: the checkpoint knows directions along which objects turn.
+    """
+    cost = photographs * schedule.invert_iterations * STEP_COST["invert"]
+    cost += schedule.tune_iterations * STEP_COST["tune"] if photographs else 0
+    cost += schedule.prior_iterations * STEP_COST["prior"] if prior else 0
+    cost += count * schedule.adjust_iterations * STEP_COST["adjust"] if turns and schedule.adjusts else 0
+    for r in schedule.rounds:
+        cost += r.decompose * STEP_COST["decompose"] + r.explore * STEP_COST["explore"]
+        if r.refine:
+            batches = count * -(-schedule.views_of_each(count) // schedule.batch_size)
+            cost += r.refine * STEP_COST["refine"] + batches * STEP_COST["collect"]
+    return cost
 
 
 class Cancelled(Exception):
@@ -80,6 +99,19 @@ class Run:
     round: int = 0
     clock: Clock = field(default_factory=Clock)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def record(self) -> dict[str, Any]:
+        """Schedule, device, steps and versions, for result.json."""
+        return {
+            "schedule": asdict(self.schedule),
+            "device": str(self.device),
+            "steps": [asdict(step) for step in self.clock.steps],
+            "versions": {
+                "gan2shape_hub": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(shape).uniform_(low, high, generator=self.rng).to(self.device)

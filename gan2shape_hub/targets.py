@@ -125,8 +125,14 @@ def checked_mask(mask: Any, config: CategoryConfig) -> Tensor:
         raise InputError(f"the masker's answer is no mask: {error}") from None
 
 
-def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Masker | None = None) -> Inputs:
-    """Generate the images of the latents, find the latents of the photographs.
+def make_inputs(
+    items: list[Item],
+    masks: Tensor | None,
+    run: Run,
+    masker: Masker | None = None,
+    encoder: torch.nn.Module | None = None,
+) -> Inputs:
+    """Generate the images of the latents, find the latents of the photographs, starting at what ``encoder`` says.
 
     Object masks, where the category uses them: the given ``masks`` (K, 1, S, S), else an image's alpha channel, else
     what ``masker`` says, else the whole image.
@@ -148,7 +154,7 @@ def make_inputs(items: list[Item], masks: Tensor | None, run: Run, masker: Maske
             own = _own_mask(prepared, masks, k)
             if own is None and masker is not None:
                 own = checked_mask(masker(image), config)
-            found = invert(image, run.schedule.invert_iterations, run, own)
+            found = invert(image, run.schedule.invert_iterations, run, own, encoder)
             latent = found.latent
             with torch.no_grad():  # of the tap where there is one, as the encoder was trained to see it
                 original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)

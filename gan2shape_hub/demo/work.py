@@ -26,10 +26,11 @@ from gan2shape_hub.demo.subject import Subject
 from gan2shape_hub.demo.workspace import Session
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.pipeline import GAN2ShapePipeline
-from gan2shape_hub.reconstruction import GanEditor, Reconstruction
+from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import InputError, Progress
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Cancelled
+from gan2shape_hub.stages.gan_edit import GanEditor
 
 try:  # on a Space with ZeroGPU; imported before anything touches CUDA
     import spaces

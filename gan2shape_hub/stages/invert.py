@@ -5,6 +5,9 @@ standard deviation, so every direction is as easy to move in as it is common, an
 an image is. The first half of the search reads the generator's smallest tap, where an image costs least. The second
 half looks at the picture of the whole network: taps were fitted to latents of W, and a latent per layer that is found
 through a tap pleases the tap and not the generator (on a portrait 20.3 dB against 17.9 dB, with another hair colour).
+
+The latent encoder says where to begin. It learnt differences of images, so it is asked for the difference from the
+average one; with half of the usual iterations two generated faces came 0.4 and 2.9 dB closer from there.
 """
 
 from __future__ import annotations
@@ -51,17 +54,21 @@ class Inversion:
     iterations: int
 
 
-def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None) -> Inversion:
+def invert(
+    image: Tensor, iterations: int, run: Run, mask: Tensor | None = None, encoder: nn.Module | None = None
+) -> Inversion:
     """Find the latent whose picture is closest to ``image`` (1, 3, S, S) in -1..1.
 
-    One w for all layers first, so that every step is an image of the generator; then a latent per layer, held near
-    that w, for what W alone cannot say. Pixels (L1) and perceptual features are compared, and the discriminator's
-    where there is one. The closest picture seen is returned; there is no randomness in it.
+    The search starts at the encoder's answer, where that is closer than the average image. One w for all layers first,
+    so that every step is an image of the generator; then a latent per layer, held near that w, for what W alone cannot
+    say. Pixels (L1) and perceptual features are compared, and the discriminator's where there is one. The closest
+    picture seen is returned; there is no randomness in it.
 
     Args:
         image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.
         iterations: upper bound; fewer where the image is matched already.
         mask: (1, 1, S, S) in 0..1, 1 on the object, which counts for more; None: all pixels count alike.
+        encoder: the checkpoint's latent encoder; None: the search starts at the average image.
 
     Raises:
         Cancelled: the callback said so; FloatingPointError: the loss became NaN.
@@ -72,7 +79,12 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
     weight = torch.ones_like(target[:, :1]) if mask is None else 1 + OBJECT_WEIGHT * mask.to(target)
     weight = weight / weight.mean()
     mean, directions = generator.latent_mean.float(), latent_directions(generator)
-    shared = torch.zeros(1, 1, len(directions), device=run.device, requires_grad=True)
+    shared = torch.zeros(1, 1, len(directions), device=run.device)
+    if encoder is not None and iterations:
+        guess = encoded(target, encoder, directions, run)
+        if _apart(mean + (guess @ directions)[:, 0], target, run) < _apart(mean[None], target, run):
+            shared = guess
+    shared.requires_grad_(True)
     own = torch.zeros(1, generator.num_latents, len(directions), device=run.device, requires_grad=True)
 
     def latent() -> Tensor:
@@ -122,6 +134,31 @@ def invert(image: Tensor, iterations: int, run: Run, mask: Tensor | None = None)
             if psnr_db(found, target) >= closest:
                 break
     return Inversion(latent=candidate.detach(), image=found, psnr_db=psnr_db(found, target), iterations=done)
+
+
+@torch.no_grad()
+def encoded(image: Tensor, encoder: nn.Module, directions: Tensor, run: Run) -> Tensor:
+    """What the latent encoder says of an image (1, 3, S, S), in whitened coordinates (1, 1, D), at most 2.5 standard
+    deviations along each direction: it answers in the few hundred most common ones, the rest is rounding.
+
+    An encoder that learnt differences of images (``projection.relative``) is asked for that from the average one.
+    """
+    dtype = next((p.dtype for p in encoder.parameters()), image.dtype)
+    encoding = encoder(image.to(dtype))
+    if run.config.projection.relative:
+        average = run.gan_image(run.generator.latent_mean[None], image.shape[-1]).clamp(-1, 1)
+        encoding = encoding - encoder(average.to(dtype))
+    offset, _ = run.projection.offset(encoding.float())
+    return (offset @ directions.T / directions.square().sum(dim=1)).clamp(-2.5, 2.5)[:, None]
+
+
+@torch.no_grad()
+def _apart(latent: Tensor, target: Tensor, run: Run) -> float:
+    """Difference of a latent's picture from the photograph, as the search compares them."""
+    found = full_image(latent, target.shape[-1], run, run.generator)
+    features = run.image_features(target)
+    apart = (found - target).abs().mean()
+    return float(apart + (PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), features) if features else 0))
 
 
 def _features(run: Run, images: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Cancelled
 from gan2shape_hub.stages.invert import (
     coarse_size,
+    encoded,
     invert,
     latent_directions,
     pace,
@@ -190,3 +191,42 @@ def test_the_object_comes_closer_where_it_counts_for_more(pipeline, sampled):
         return psnr_db(invert(both, 24, make_run(pipeline), mask).image[..., :16], both[..., :16])
 
     assert left_db(left) > left_db(None) > left_db(1 - left)
+
+
+class Knows(torch.nn.Module):
+    """An encoder that answers with one encoding, but for the generator's average image: 0 there, or a ``bias`` that is
+    in both, as in an encoder that learnt differences."""
+
+    def __init__(self, pipeline, encoding, bias=0.0):
+        super().__init__()
+        self.encoding = torch.nn.Parameter(encoding, requires_grad=False)
+        mean = pipeline.generator.latent_mean[None]
+        self.average, self.bias = pipeline.generator.image_at(mean, 32).clamp(-1, 1), bias
+
+    def forward(self, images):
+        known = (images - self.average).abs().amax(dim=(1, 2, 3)) > 1e-4
+        return self.encoding * known[:, None] + self.bias
+
+
+@pytest.mark.parametrize(("relative", "bias"), [(False, 0.0), (True, 5.0)])
+def test_the_search_starts_at_the_encoders_answer_where_it_is_closer(pipeline, relative, bias):
+    run = make_run(pipeline)
+    projection = dataclasses.replace(run.config.projection, relative=relative)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, projection=projection))
+    encoding = torch.randn(1, run.projection.encoding_size, generator=torch.Generator().manual_seed(2))
+    knows = Knows(pipeline, encoding, bias)
+    latent = pipeline.generator.latent_mean + run.projection.offset(encoding)[0]
+    image = picture(pipeline.generator, latent).clamp(-1, 1)
+    directions = latent_directions(pipeline.generator)
+    found = pipeline.generator.latent_mean + (encoded(image, knows, directions, run) @ directions)[:, 0]
+    assert torch.allclose(found, latent, atol=1e-3)
+    # One iteration moves hardly: what it ends with is where it started.
+    assert invert(image, 1, run, encoder=knows).psnr_db > invert(image, 1, run).psnr_db + 3
+
+
+def test_a_wrong_encoder_does_no_harm(pipeline):
+    run = make_run(pipeline)
+    mean = pipeline.generator.latent_mean[None]
+    image = picture(pipeline.generator, mean + 0.05).clamp(-1, 1)
+    wrong = Knows(pipeline, torch.full((1, run.projection.encoding_size), 3.0))
+    assert torch.equal(invert(image, 4, run, encoder=wrong).latent, invert(image, 4, run).latent)
