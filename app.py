@@ -83,7 +83,7 @@ def build(desk: Desk) -> gr.Blocks:
                 light["paste"],
             ],
             **QUIET,
-        )
+        ).then(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
         # A new result brings its own pictures; the event fires only when the result is another one.
         shown.change(desk.relight, light["values"], light["picture"], **QUIET)
         shown.change(desk.turn, turn["values"], turn["picture"], **QUIET)

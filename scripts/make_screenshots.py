@@ -40,8 +40,11 @@ def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
 
     import app
     from gan2shape_hub.demo.desk import Desk
+    from gan2shape_hub.demo.estimate import calibrate
 
     desk = Desk()
+    with desk.shelf.use(desk.shelf.default) as pipeline:
+        calibrate(pipeline, desk.speeds(desk.shelf.default))  # so that the pictures show times
     demo = app.build(desk)
     _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     files = []

@@ -8,8 +8,10 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=20, help="runs of the preset instant, on generated faces")
     parser.add_argument("--port", type=int, default=7899, help="a free one")
     options = parser.parse_args(arguments)
-    rows = [("start to the first answer", f"{start_s(options.port):.1f} s", "10 s")]
+    rows = [("start to the first usable page", f"{start_s(options.port):.1f} s", "10 s")]
     rows += work(options.runs)
     print("| what | measured | goal |\n| --- | --- | --- |")
     for row in rows:
@@ -37,23 +39,34 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def start_s(port: int) -> float:
-    """Seconds from the command to the page's first answer."""
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py"), "--port", str(port)], stdout=subprocess.DEVNULL, cwd=ROOT
-    )
-    try:
+    """Seconds from the command to a page whose buttons can be pressed, in Chromium that runs already; to the first
+    answer where there is none."""
+    with contextlib.ExitStack() as stack:
+        page = None
+        if chromium := shutil.which("chromium"):
+            from playwright.sync_api import sync_playwright
+
+            playwright = stack.enter_context(sync_playwright())
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            stack.callback(browser.close)
+            page = browser.new_page()
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--port", str(port)], stdout=subprocess.DEVNULL, cwd=ROOT
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
         while time.perf_counter() - begun < 300:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
                     answer.read()
-                    return time.perf_counter() - begun
+                break
             except OSError:
                 time.sleep(0.05)
-    finally:
-        process.terminate()
-        process.wait()
-    raise TimeoutError("the demo did not answer within 300 seconds.")
+        if page is not None:
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.wait_for_selector("#start:enabled", timeout=300_000)
+        return time.perf_counter() - begun
 
 
 def work(runs: int) -> list[tuple[str, str, str]]:

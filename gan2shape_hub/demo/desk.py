@@ -18,9 +18,10 @@ from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.messages import told
 from gan2shape_hub.demo.shelf import DemoError, Shelf
 from gan2shape_hub.demo.subject import Subject, draw_sample, prepare_photograph
-from gan2shape_hub.demo.work import Finished, Report, reconstruct
+from gan2shape_hub.demo.work import Finished, Report, reconstruct, stops_between_layers
 from gan2shape_hub.demo.workspace import Session, Workspace
 from gan2shape_hub.results.image_files import to_pil
+from gan2shape_hub.run import Cancelled
 
 ORDER = ("instant", "fast", "balanced")
 """Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
@@ -73,15 +74,13 @@ class Desk:
     @told
     def estimates(self, checkpoint: str, tuned: bool, request: gr.Request) -> Any:
         """The presets with the time each takes on this machine. The first time it is measured, which loads the
-        checkpoint and takes a few seconds; not while a run has the machine."""
+        checkpoint and takes some seconds; a run, which wants the machine for itself, puts that off."""
         speeds, presets = self.speeds(checkpoint), self.presets(checkpoint)
         if not speeds.known:
-            if len(self.line):
-                return gr.skip()
             try:
-                with self.shelf.use(checkpoint, patience_s=5) as pipeline:
+                with self.shelf.use(checkpoint, patience_s=5) as pipeline, stops_between_layers(lambda: len(self.line)):
                     calibrate(pipeline, speeds)
-            except DemoError:  # what is wrong with a checkpoint is told where it is chosen and where it is used
+            except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used
                 return gr.skip()
         subject = self.session(request).subject
         photograph = subject is not None and subject.is_photograph

@@ -23,6 +23,10 @@ class Endpoints:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
+    def _session(self, request: gr.Request | None) -> Session:
+        """The caller's session; a new one for each call that comes by MCP, whose callers look like one to Gradio."""
+        return self.desk.session(None if _by_mcp(request) else request)
+
     @told
     def reconstruct(
         self,
@@ -52,7 +56,7 @@ class Endpoints:
             repeats the run, and the run's settings.
         """
         desk = self.desk
-        session = desk.session(request)
+        session = self._session(request)
         checkpoint = checkpoint or desk.shelf.default
         config = desk.shelf.config(checkpoint)
         preset = preset or (config.default_preset if config.default_preset in desk.presets(checkpoint) else "")
@@ -86,6 +90,8 @@ class Endpoints:
     @told
     def stop(self, request: gr.Request | None = None) -> str:
         """Stop the caller's own run; it ends within a second."""
+        if _by_mcp(request):
+            raise DemoError("a run that was started by MCP cannot be stopped.")
         self.desk.stop(request)
         return "asked to stop"
 
@@ -107,7 +113,7 @@ class Endpoints:
         seed = desk.random_seed() if seed is None else int(seed)
         checkpoint = checkpoint or desk.shelf.default
         subject = draw_sample(checkpoint, desk.shelf, seed, None if variety < 0 else variety)
-        return desk._picture(desk.session(request), "sample.png", subject.crop), seed
+        return desk._picture(self._session(request), "sample.png", subject.crop), seed
 
     @told
     def relight(
@@ -184,8 +190,14 @@ class Endpoints:
 
     def _result(self, result_id: str, request: gr.Request | None) -> tuple[Session, Finished]:
         if not result_id:
+            if _by_mcp(request):
+                raise DemoError("name the result_id that /reconstruct answered.")
             return self.desk.finished(request)
         found = self.desk.workspace.result(result_id)
         if found is None:
             raise DemoError("there is no result of that id (any more): call /reconstruct first.")
         return found
+
+
+def _by_mcp(request: gr.Request | None) -> bool:
+    return request is not None and request.headers.get("x-gradio-user") == "mcp"

@@ -54,6 +54,8 @@ class Speeds:
     seconds: dict[str, float] = field(default_factory=dict)
     pretrained: bool = True
     """Whether the checkpoint brings shape networks; without them a run starts from the ellipsoid."""
+    known: bool = False
+    """Whether `calibrate` has timed every step; runs teach only what they do themselves."""
 
     def learn(self, records: Sequence[dict[str, Any]], whole_s: float) -> None:
         """Take over what a finished run measured: ``settings["steps"]`` and ``settings["seconds"]``."""
@@ -73,10 +75,6 @@ class Speeds:
             return None
         return sum(self.seconds[step.step] * step.iterations for step in steps)
 
-    @property
-    def known(self) -> bool:
-        return bool(self.seconds)
-
 
 _calibrating = threading.Lock()
 
@@ -86,7 +84,7 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
     with _calibrating:
         if speeds.known:
             return
-        speeds.pretrained = "depth_net" in pipeline.components
+        measured = Speeds(pretrained="depth_net" in pipeline.components)
         sample = pipeline.sample(seed=0)
         schedules = pipeline.config.schedules.values()
         batch = max((s.batch_size for s in schedules if s.from_pretrained), default=8)
@@ -99,13 +97,16 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
             tune_iterations=2,
         )
         result = pipeline(sample, preset=tiny)
-        speeds.learn(result.settings["steps"], result.settings["seconds"])
-        fixed = speeds.seconds[FIXED]
+        measured.learn(result.settings["steps"], result.settings["seconds"])
+        fixed = measured.seconds[FIXED]
         # The steps of photographs, on the same picture as if it were one.
         inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), "turned_views": 2, "adjust_iterations": 3})
         result = pipeline(sample.image, preset=inversion, align=False, tuned=True)
-        speeds.learn(result.settings["steps"], result.settings["seconds"])
-        speeds.seconds[FIXED] = fixed
+        measured.learn(result.settings["steps"], result.settings["seconds"])
+        # All at once: what a run interrupts is measured again, and what a run has measured meanwhile is better.
+        speeds.pretrained = measured.pretrained
+        speeds.seconds = {**measured.seconds, FIXED: fixed, **speeds.seconds}
+        speeds.known = True
 
 
 class Countdown:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,18 @@ def test_estimates_are_what_the_steps_were_measured_at(desk):
     speeds.learn([{"step": "refine", "iterations": 10, "seconds": 20.0}], 25.0)
     assert speeds.seconds["refine"] == 2.0
     assert speeds.seconds["fixed"] == 5.0
+
+
+def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
+    name = desk.shelf.default
+    request = SimpleNamespace(session_hash="a")
+    ticket = desk.line.enter()
+    assert not isinstance(desk.estimates(name, False, request), gr.Radio)
+    assert not desk.speeds(name).known
+    assert desk.speeds(name).seconds == {}, "nothing is half measured"
+    desk.line.leave(ticket)
+    shown = [label for label, _ in desk.estimates(name, False, request).choices]
+    assert shown[0].startswith("fast · about")
 
 
 def test_the_countdown_learns_from_the_run(monkeypatch):
