@@ -165,7 +165,9 @@ def _long_training(config, generator, perceptual, nets, options, work, log, acce
     views = pool.floats(few[:, None], every.expand(len(few), -1)).to(accelerator.device)
     config = with_measured_units(config, nets, views, pool.turns[few], log)
     log("appearance")
-    settings = dataclasses.replace(settings, steps=options.appearance_steps)
+    # Colours, and those of the background too, matter here.
+    loss = dataclasses.replace(settings.loss, perceptual=0.5, background=0.35)
+    settings = dataclasses.replace(settings, steps=options.appearance_steps, loss=loss)
     nets = train_appearance(
         nets, pool, config, perceptual, settings, accelerator, work / "appearance", log, sheet(work / "appearance")
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project, unproject
+from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
 
@@ -145,13 +146,7 @@ def _pool_max(x: Tensor, kernel: int) -> Tensor:
 
 def smooth(x: Tensor, radius: float) -> Tensor:
     """Separable blur of (B, C, H, W) with support 2 * ceil(radius) + 1, borders replicated."""
-    r = math.ceil(radius)
-    kernel = torch.exp(-0.5 * (torch.arange(-r, r + 1, dtype=x.dtype, device=x.device) / (radius / 1.5)) ** 2)
-    kernel = kernel / kernel.sum()
-    channels = x.shape[1]
-    x = F.pad(x, (r,) * 4, mode="replicate")
-    x = F.conv2d(x, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return blur(x, radius / 1.5, math.ceil(radius))
 
 
 def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -18,6 +18,7 @@ from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import Scene, Targets
 from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.details import details
 from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance, transfer
@@ -70,6 +71,7 @@ def _adjust_one(
     optimizer = torch.optim.Adam([{"params": [relief]}, {"params": [moved]}], betas=(0.9, 0.95))
     importance = box_importance(config, BACKGROUND).to(views.device)
     with torch.no_grad():
+        views = details(views)
         features = run.image_features(views)
 
     def shape() -> Tensor:

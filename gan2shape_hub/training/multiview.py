@@ -3,8 +3,9 @@
 The method's third step asks that one shape explain all projected views under an albedo and a light that networks
 predict. Over many identities those stay blurred for long, and a blurred texture teaches little shape. Here a view
 explains another one with its own pixels: they travel along the sheet from the view in which they were seen to the
-other one, so that every pore is a witness. Lighting and skin hardly change along the directions of W that turn a head,
-which makes the comparison fair. Nothing else is known of the images: no landmark, no 3D label, no face model.
+other one, so that every pore is a witness. Skin hardly changes along the directions of W that turn a head; the light
+stays where it is instead of turning with it, so details are compared and not brightness (``rendering/details.py``).
+Nothing else is known of the images: no landmark, no 3D label, no face model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.details import details
 from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import transfer
@@ -28,12 +30,12 @@ from gan2shape_hub.rendering.transfer import transfer
 class MultiviewLoss:
     """Weights of the loss, each relative to the mean absolute difference of the images."""
 
-    perceptual: float = 0.5
+    perceptual: float = 0.3
     agreement: float = 0.3
     """Of the difference between the depths that two views of one identity give, in units of the depth range."""
-    smoothness: float = 0.015
+    smoothness: float = 0.05
     """Of the second differences of the normals."""
-    background: float = 0.35
+    background: float = 0.1
     """What a pixel outside the category's box counts: what is behind the object does not turn with it."""
     turns: float = 1.0
     """Of the pitch that the walked latents say and the view network does not, see :func:`pitch_disagreement`."""
@@ -75,7 +77,8 @@ def multiview_loss(
     oriented = torch.where(mirror.repeat_interleave(sources)[:, None, None], depth.flip(-1), depth)
     pairs = [(i, s, t) for i in range(n) for s in range(sources) for t in range(m) if s != t]
     identity, source, target = torch.tensor(pairs, device=views.device).T
-    flat = views.flatten(0, 1)
+    with torch.no_grad():
+        flat = details(views.flatten(0, 1))
     image, weight = transfer(
         flat[identity * m + source],
         oriented[identity * sources + source],

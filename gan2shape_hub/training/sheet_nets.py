@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.models.sheet_unet import SheetUNet
+from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.renderer import raw_to_depth
 
 
@@ -27,20 +27,11 @@ def with_sheet_nets(nets: ShapeNets, images: Tensor, config: CategoryConfig, see
         albedo = SheetUNet(3, 3, size, nf=24, skip=size // 2, resolution=size, activation="tanh")
     with torch.no_grad():
         mean = torch.cat([nets.predict_depth(chunk, config) for chunk in images.split(16)]).mean(dim=0)
-        smooth = _blurred((mean + mean.flip(-1)) / 2, sigma=size / 32)
+        smooth = blur(((mean + mean.flip(-1)) / 2)[None, None], sigma=size / 32)[0, 0]
         nets.view.network[-2].weight[5].zero_()  # translation along z, which was not trained
     depth.template.data.copy_(_raw_of(smooth, config))
     made = dataclasses.replace(nets, depth=depth, albedo=albedo)
     return made.to(images.device)
-
-
-def _blurred(sheet: Tensor, sigma: float) -> Tensor:
-    """``sheet`` (S, S) under a Gaussian of ``sigma`` pixels, its border repeated."""
-    reach = round(2.5 * sigma)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=sheet.device).square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    padded = F.pad(sheet[None, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])[0, 0]
 
 
 @torch.enable_grad()

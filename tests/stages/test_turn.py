@@ -58,7 +58,7 @@ def scene(config):
     """A dome, three views of it, and networks that know it."""
     axis = torch.linspace(-1, 1, 32)
     raw = -2 * torch.exp(-(axis[:, None] ** 2 + axis**2) / 0.3)[None, None]
-    small = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 1.6 - 0.8
+    small = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 1.6 - 0.8
     texture = torch.nn.functional.interpolate(small, (32, 32), mode="bicubic", align_corners=True)
     view = torch.tensor([[0.0, 0, 0, 0, 0, 0], [0.02, 0.3, 0, 0, 0, 0], [-0.05, -0.25, 0, 0, 0, 0]])
     depth = raw_to_depth(raw, config.camera).expand(3, -1, -1)
