@@ -87,6 +87,8 @@ def reconstruct(page, seed: int, preset: str) -> None:
     page.wait_for_selector("#card[data-state=done]")
     page.wait_for_selector("#viewer canvas")
     page.wait_for_selector("#turntable video, #turntable img")
+    # Every file is made: the program must not end in the middle of a computation.
+    page.wait_for_function("() => !document.querySelector('#get_contact')?.textContent.includes('…')")
     page.locator("#viewer").scroll_into_view_if_needed()
 
 

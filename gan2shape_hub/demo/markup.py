@@ -38,7 +38,7 @@ EMPTY = """
 """
 
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 12px 16px !important; }
+.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 .hero h1 { font-size: 1.9rem; line-height: 1.2; margin: .4rem 0 .2rem; font-weight: 650; letter-spacing: -.02em; }
 .hero p, .foot { color: var(--body-text-color-subdued); }
 .foot { font-size: .82rem; text-align: center; padding: 10px 0; }
@@ -67,25 +67,30 @@ CSS = """
 .chips { gap: 8px !important; } .chips button { min-width: 72px !important; flex: 1 1 72px; }
 #downloads { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); gap: 10px; }
 #downloads > * { min-width: 0 !important; width: 100%; }
-#progress, #note { padding: 0 !important; }
+#strip, #strip .grid-wrap { height: auto !important; max-height: none !important; }
+#progress, #note, #progress .html-container { padding: 0 !important; }
 code.command { display: block; white-space: pre-wrap; word-break: break-word; font-size: .82rem; padding: 10px 12px;
   border-radius: 8px; background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
 :focus-visible { outline: 2px solid #6366f1 !important; outline-offset: 2px; }
 @media (max-width: 640px) {
-  .gradio-container { padding: 6px 4px !important; }
-  .gradio-container > .main { padding: 8px !important; }
   .hero h1 { font-size: 1.45rem; }
   .empty { min-height: 220px; }
   #result_tabs .tab-container button { padding: 0 7px !important; font-size: .84rem !important; }
   .gradio-container .column, .gradio-container .row, .gradio-container .block { min-width: 0 !important; }
   /* The gallery's columns are at least 100 pixels wide: five of them would widen the page. */
   #strip .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
-  #strip, #strip .grid-wrap { height: auto !important; max-height: none !important; }
 }
 @media (prefers-reduced-motion: reduce) { .card .bar div { transition: none; } }
 """
 
 HEAD = """
+<style>
+/* Here and not with the other rules: Gradio scopes those to what lies inside of these two. */
+@media (max-width: 640px) {
+  .gradio-container.gradio-container { padding: 4px !important; }
+  .gradio-container.gradio-container .main.app { padding: 8px !important; }
+}
+</style>
 <script>
 // Gradio leaves pictures and the viewer without a text for those who do not see them: the label becomes one.
 function nameThings() {
