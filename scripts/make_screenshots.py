@@ -40,11 +40,9 @@ def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
 
     import app
     from gan2shape_hub.demo.desk import Desk
-    from gan2shape_hub.demo.estimate import calibrate
 
     desk = Desk()
-    with desk.shelf.use(desk.shelf.default) as pipeline:
-        calibrate(pipeline, desk.speeds(desk.shelf.default))  # so that the pictures show times
+    desk.estimates(desk.shelf.default, False, None)  # so that the pictures show times
     demo = app.build(desk)
     _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     files = []

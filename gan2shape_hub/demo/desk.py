@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan2shape_hub.demo import edits, files
 from gan2shape_hub.demo.edits import BallLight
-from gan2shape_hub.demo.estimate import Speeds, calibrate, in_words, plan
+from gan2shape_hub.demo.estimate import Planned, Speeds, calibrate, in_words, plan
 from gan2shape_hub.demo.line import Line
 from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.messages import told
@@ -75,25 +75,26 @@ class Desk:
     def estimates(self, checkpoint: str, tuned: bool, request: gr.Request) -> Any:
         """The presets with the time each takes on this machine. The first time it is measured, which loads the
         checkpoint and takes some seconds; a run, which wants the machine for itself, puts that off."""
-        speeds, presets = self.speeds(checkpoint), self.presets(checkpoint)
-        if not speeds.known:
+        config, speeds, presets = self.shelf.config(checkpoint), self.speeds(checkpoint), self.presets(checkpoint)
+
+        def steps_of(name: str, photograph: bool) -> list[Planned]:
+            schedule, with_tuning = config.schedules[name], tuned and photograph
+            return plan(schedule, photograph=photograph, tuned=with_tuning, pretrained=bool(speeds.pretrained))
+
+        def needed() -> set[str]:
+            return {step.step for name in presets for step in steps_of(name, True)}
+
+        if speeds.pretrained is None or needed() - set(speeds.seconds):
             try:
                 with self.shelf.use(checkpoint, patience_s=5) as pipeline, stops_between_layers(lambda: len(self.line)):
-                    calibrate(pipeline, speeds)
+                    speeds.pretrained = "depth_net" in pipeline.components
+                    calibrate(pipeline, speeds, needed())
             except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used
                 return gr.skip()
         subject = self.session(request).subject
-        photograph = subject is not None and subject.is_photograph
-        config = self.shelf.config(checkpoint)
         choices = []
         for name in presets:
-            steps = plan(
-                config.schedules[name],
-                photograph=photograph,
-                tuned=tuned and photograph,
-                pretrained=speeds.pretrained,
-            )
-            seconds = speeds.of(steps)
+            seconds = speeds.of(steps_of(name, subject is not None and subject.is_photograph))
             choices.append((name if seconds is None else f"{name} · about {in_words(seconds)}", name))
         return gr.Radio(choices=choices)
 

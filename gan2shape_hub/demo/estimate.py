@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.pipeline import GAN2ShapePipeline
 from gan2shape_hub.records import Progress
+from gan2shape_hub.run import STEP_COST
 
 FIXED = "fixed"
 """What a run costs beside its steps: the full image, the networks' last look."""
@@ -52,10 +53,8 @@ class Speeds:
     """Seconds an iteration of each step of one checkpoint. Thread-safe enough: values are only replaced."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    pretrained: bool = True
-    """Whether the checkpoint brings shape networks; without them a run starts from the ellipsoid."""
-    known: bool = False
-    """Whether `calibrate` has timed every step; runs teach only what they do themselves."""
+    pretrained: bool | None = None
+    """Whether the checkpoint brings shape networks (without them a run starts from the ellipsoid); None: not known."""
 
     def learn(self, records: Sequence[dict[str, Any]], whole_s: float) -> None:
         """Take over what a finished run measured: ``settings["steps"]`` and ``settings["seconds"]``."""
@@ -79,17 +78,24 @@ class Speeds:
 _calibrating = threading.Lock()
 
 
-def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
-    """Time two or three iterations of every step, on a generated image, in a few seconds."""
+def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds, wanted: Collection[str] = STEP_COST) -> None:
+    """Time two or three iterations of every step of ``wanted``, on a generated image, in a few seconds."""
     with _calibrating:
-        if speeds.known:
+        wanted = set(wanted) - set(speeds.seconds)
+        if not wanted:
             return
-        measured = Speeds(pretrained="depth_net" in pipeline.components)
+        measured = Speeds()
         sample = pipeline.sample(seed=0)
         schedules = pipeline.config.schedules.values()
         batch = max((s.batch_size for s in schedules if s.from_pretrained), default=8)
+
+        def twice(*steps: str) -> int:
+            return 2 if wanted & set(steps) else 0
+
+        # The second step is what the third one's views come from, and each may stand alone.
+        this_round = RoundConfig(twice("decompose"), twice("explore"), twice("collect", "refine"), mirror=True)
         tiny = ScheduleConfig(
-            rounds=(RoundConfig(2, 2, 2, mirror=True),),
+            rounds=(this_round,) if twice("decompose", "explore", "collect", "refine") else (),
             prior_iterations=2,
             batch_size=batch,
             collected_batches=1,
@@ -99,14 +105,15 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds) -> None:
         result = pipeline(sample, preset=tiny)
         measured.learn(result.settings["steps"], result.settings["seconds"])
         fixed = measured.seconds[FIXED]
-        # The steps of photographs, on the same picture as if it were one.
-        inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), "turned_views": 2, "adjust_iterations": 3})
-        result = pipeline(sample.image, preset=inversion, align=False, tuned=True)
-        measured.learn(result.settings["steps"], result.settings["seconds"])
+        if twice("invert", "tune", "adjust"):
+            # The steps of photographs, on the same picture as if it were one.
+            views = {"turned_views": twice("adjust"), "adjust_iterations": 3}
+            inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), **views})
+            result = pipeline(sample.image, preset=inversion, align=False, tuned="tune" in wanted)
+            measured.learn(result.settings["steps"], result.settings["seconds"])
         # All at once: what a run interrupts is measured again, and what a run has measured meanwhile is better.
-        speeds.pretrained = measured.pretrained
-        speeds.seconds = {**measured.seconds, FIXED: fixed, **speeds.seconds}
-        speeds.known = True
+        # Turned views take no time where the checkpoint knows no directions to turn in.
+        speeds.seconds = {**dict.fromkeys(wanted & {"adjust"}, 0.0), **measured.seconds, FIXED: fixed, **speeds.seconds}
 
 
 class Countdown:

@@ -87,7 +87,7 @@ def face_checkpoint(folder: Path) -> Path:
             (folder / part.name).symlink_to(part)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     fast = config["schedules"]["fast"]
-    short = dataclasses.asdict(ScheduleConfig(rounds=(RoundConfig(2, 1, 2),)))
+    short = dataclasses.asdict(ScheduleConfig(rounds=(RoundConfig(2, 0, 0),)))
     config["schedules"] = {
         "instant": {**fast, "rounds": [], "invert_iterations": 6},
         "fast": {**fast, "rounds": short["rounds"], "collected_batches": 1, "invert_iterations": 6},

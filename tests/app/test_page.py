@@ -197,7 +197,7 @@ def test_light_falls_on_a_face_as_it_should(browser, tmp_path):
     with served(checkpoint, root=tmp_path / "work") as (address, _):
         visit = Visit(browser, address, width=700, height=600)
         # Measured when the page is opened; on two cores the page itself answers slowly until that is over.
-        visit.page.locator("#preset", has_text=re.compile("instant · about .+fast · about", re.DOTALL)).wait_for()
+        visit.page.locator("#preset", has_text=re.compile("instant · about .+fast · about")).wait_for(timeout=300_000)
         visit.draw(7)
         visit.reconstruct()
         visit.open("Take away")  # until the files are made, they have the processor, as in use

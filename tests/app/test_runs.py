@@ -167,6 +167,7 @@ def test_estimates_are_what_the_steps_were_measured_at(desk):
     with desk.shelf.use(desk.shelf.default) as pipeline:
         calibrate(pipeline, speeds)
     assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} <= set(speeds.seconds)
+    assert speeds.seconds.pop("adjust") == 0, "this checkpoint knows no directions to turn in"
     assert all(seconds > 0 for seconds in speeds.seconds.values())
     steps = [Planned("fixed", 0, 1), Planned("decompose", 1, 10), Planned("refine", 1, 4)]
     s = speeds.seconds
@@ -182,11 +183,13 @@ def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
     request = SimpleNamespace(session_hash="a")
     ticket = desk.line.enter()
     assert not isinstance(desk.estimates(name, False, request), gr.Radio)
-    assert not desk.speeds(name).known
     assert desk.speeds(name).seconds == {}, "nothing is half measured"
     desk.line.leave(ticket)
     shown = [label for label, _ in desk.estimates(name, False, request).choices]
     assert shown[0].startswith("fast · about")
+    assert "tune" not in desk.speeds(name).seconds, "what is not asked for is not measured"
+    desk.estimates(name, True, request)
+    assert desk.speeds(name).seconds["tune"] > 0
 
 
 def test_the_countdown_learns_from_the_run(monkeypatch):
