@@ -182,7 +182,12 @@ class TapHead(nn.Module):
         """The generator's later noise maps are fixed, so what they add is the same in every image."""
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        y = _pointwise(x * self.style_in(w), self.conv_in.weight, self.conv_in.bias) + self.position
+        style, weight = self.style_in(w), self.conv_in.weight
+        if len(x) == 1:  # the style scales the few weights instead of the many pixels
+            weight = weight * style
+        else:
+            x = x * style
+        y = _pointwise(x, weight, self.conv_in.bias) + self.position
         image, y = y[:, :3], y[:, 3:].contiguous(memory_format=torch.channels_last)
         for style, conv in zip(self.styles, self.convs, strict=True):
             y = conv(F.leaky_relu(y, SLOPE) * style(w))

@@ -35,7 +35,7 @@ SMOOTHNESS, RELIEF = 0.6, 0.4
 """Weights of the normals' second differences and of the relief's mean square."""
 MIRROR_EVERY = 4
 """The mirrored sheet has to explain every so manieth iteration."""
-BACKGROUND = 0.35
+BACKGROUND = 0.1
 """What a pixel counts outside the category's box: it may not turn with the object."""
 
 
