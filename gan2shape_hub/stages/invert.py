@@ -3,8 +3,8 @@
 W is searched in whitened coordinates: one unit along each principal direction of the mapping network's output is one
 standard deviation, so every direction is as easy to move in as it is common, and the squared length says how unusual
 an image is. Most of the search reads the generator's smallest tap, where an image costs least. The last quarter looks
-at the picture of the whole network: taps were fitted to latents of W, and a latent per layer that is found through a tap
-pleases the tap and not the generator (on a portrait 20.3 dB against 17.9 dB, with another hair colour).
+at the picture of the whole network: taps were fitted to latents of W, and a latent per layer that is found through a
+tap pleases the tap and not the generator (on a portrait 20.3 dB against 17.9 dB, with another hair colour).
 
 The latent encoder says where to begin. It learnt differences of images, so it is asked for the difference from the
 average one; with half of the usual iterations two generated faces came 0.4 and 2.9 dB closer from there.
