@@ -56,6 +56,7 @@ def chromium() -> Iterator:
 def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
     """The address of a running demo, and its desk."""
     root.mkdir(parents=True, exist_ok=True)
+    before = os.environ.get("GRADIO_TEMP_DIR")
     desk = Desk(Workspace(root), Shelf([str(c) for c in checkpoints]))
     demo = app.build(desk)
     _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
@@ -63,6 +64,11 @@ def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
         yield address, desk
     finally:
         demo.close()
+        # A demo sets it for its process, where an earlier one may still run: to that one, uploads are elsewhere then.
+        if before is None:
+            os.environ.pop("GRADIO_TEMP_DIR", None)
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def save_tiny(pipeline: GAN2ShapePipeline, folder: Path) -> Path:
