@@ -1,5 +1,8 @@
 """What the tests of the demo's parts share."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from conftest import tiny_pipeline
 from PIL import Image
@@ -25,3 +28,9 @@ def save_photograph(path):
     noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((96, 72), Image.Resampling.BICUBIC).save(path)
     return path
+
+
+def awaited(work):
+    """The answer of a coroutine. In a thread of its own: playwright's loop runs in the main one for the whole session."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

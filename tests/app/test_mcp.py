@@ -1,12 +1,12 @@
 """The endpoints as tools of an MCP server, called by an MCP client."""
 
-import asyncio
 import json
 import re
 
 import pytest
 from app_server import save_tiny, served
 from conftest import tiny_pipeline
+from demo_parts import awaited
 
 mcp = pytest.importorskip("mcp", reason="MCP is not installed: pip install 'gradio[mcp]'")
 
@@ -34,12 +34,12 @@ def test_tools_answer_and_callers_stay_apart(tmp_path):
         return nameless, named
 
     with served(save_tiny(tiny_pipeline(), tmp_path / "checkpoint"), root=tmp_path / "work") as (address, _):
-        names, answer = asyncio.run(used(address, first))
+        names, answer = awaited(used(address, first))
         assert names == {"reconstruct", "relight", "rotate", "sample", "download", "stop"}
         assert not answer.isError
         text = json.dumps([content.text for content in answer.content if content.type == "text"])
         result_id = re.search(r"result_id\W+([\w-]{16,})", text)[1]
-        nameless, named = asyncio.run(used(address, second))
+        nameless, named = awaited(used(address, second))
         assert "name the result_id" in json.dumps([c.text for c in nameless.content if c.type == "text"]).lower()
         assert not named.isError
         assert any(content.type == "image" for content in named.content)

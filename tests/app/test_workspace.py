@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from demo_parts import awaited
 
 from gan2shape_hub.demo.shelf import DemoError
 from gan2shape_hub.demo.workspace import Comings, Workspace
@@ -90,7 +91,7 @@ def test_a_visitor_has_left_in_whatever_way_the_connection_ends(tmp_path, end):
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(visit())
+    awaited(visit())
     assert not there[0].folder.exists()
     assert len(space) == 0
 
