@@ -31,6 +31,6 @@ def save_photograph(path):
 
 
 def awaited(work):
-    """The answer of a coroutine. In a thread of its own: playwright's loop runs in the main one for the whole session."""
+    """The answer of a coroutine, run in a thread of its own: playwright keeps the main one for the whole session."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
