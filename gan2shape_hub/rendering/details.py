@@ -31,7 +31,10 @@ def details(images: Tensor) -> Tensor:
     about -1..1 (local contrast normalisation).
 
     When a head turns under a light that stays, shadows and highlights stay too. Compared as they are, views ask for a
-    surface that moves as little as the highlights do: a hollow forehead.
+    surface that moves as little as the highlights do: a hollow forehead. Widths follow the image's side S.
+
+    Returns:
+        (B, 3, S, S) in -LIMIT/2..LIMIT/2, differentiable.
     """
     scale = images.shape[-1] / 128
     rest = images - blur(images, COARSE * scale)

@@ -83,7 +83,8 @@ def invert(
     shared = torch.zeros(1, 1, len(directions), device=run.device)
     if encoder is not None and iterations:
         guess = encoded(target, encoder, directions, run)
-        if _apart(mean + (guess @ directions)[:, 0], target, run) < _apart(mean[None], target, run):
+        average, answer = _apart(torch.cat([mean[None], mean + (guess @ directions)[:, 0]]), target, run)
+        if answer < average:
             shared = guess
     shared.requires_grad_(True)
     own = torch.zeros(1, generator.num_latents, len(directions), device=run.device, requires_grad=True)
@@ -154,12 +155,16 @@ def encoded(image: Tensor, encoder: nn.Module, directions: Tensor, run: Run) -> 
 
 
 @torch.no_grad()
-def _apart(latent: Tensor, target: Tensor, run: Run) -> float:
-    """Difference of a latent's picture from the photograph, as the search compares them."""
-    found = full_image(latent, target.shape[-1], run, run.generator)
-    features = run.image_features(target)
-    apart = (found - target).abs().mean()
-    return float(apart + (PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), features) if features else 0))
+def _apart(latents: Tensor, target: Tensor, run: Run) -> list[float]:
+    """How far the pictures of latents (N, D) are from the photograph, as the search compares them."""
+    wanted, apart = run.image_features(target), []
+    for latent in latents:
+        found = full_image(latent[None], target.shape[-1], run, run.generator)
+        error = (found - target).abs().mean()
+        if wanted:
+            error = error + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted)
+        apart.append(float(error))
+    return apart
 
 
 def _features(run: Run, images: Tensor) -> list[Tensor]:

@@ -250,7 +250,7 @@ def _resume(folder: Path, nets: ShapeNets) -> tuple[int, ViewDirections | None]:
     path = folder / "nets.pt"
     if not path.exists():
         return 0, None
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=next(nets.view.parameters()).device)
     for name, module in nets.modules():
         module.load_state_dict(state[name])
     found = state.get("directions")

@@ -1,13 +1,32 @@
-"""What the tests of the demo's parts share."""
+"""What the tests of the demo's parts share; its fixtures come with ``pytest_plugins``."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from conftest import tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.shelf import Shelf
 from gan2shape_hub.demo.work import Finished, Report, reconstruct
+from gan2shape_hub.demo.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def desk(tmp_path, checkpoint):
+    return Desk(Workspace(tmp_path), Shelf([checkpoint]))
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    return save_photograph(tmp_path / "portrait.png")
 
 
 def tiny_checkpoint(folder):

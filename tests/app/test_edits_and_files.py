@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from demo_parts import run, save_photograph, tiny_checkpoint
+from demo_parts import run
 from PIL import Image
 
 from gan2shape_hub.demo import edits, files
@@ -20,22 +20,9 @@ from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
 from gan2shape_hub.demo.workspace import Workspace
 from gan2shape_hub.results.edit import LIGHT_PRESETS, preset_light
 
+pytest_plugins = ["demo_parts"]
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture
-def desk(tmp_path, checkpoint):
-    return Desk(Workspace(tmp_path), Shelf([checkpoint]))
-
-
-@pytest.fixture
-def photograph(tmp_path):
-    return save_photograph(tmp_path / "portrait.png")
 
 
 @pytest.fixture(scope="module")

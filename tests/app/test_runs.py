@@ -9,34 +9,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_config
-from demo_parts import run, save_photograph, tiny_checkpoint
+from demo_parts import run
 from PIL import Image
 
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.estimate import Countdown, Planned, Speeds, calibrate, in_words, plan
 from gan2shape_hub.demo.line import Line
-from gan2shape_hub.demo.shelf import DemoError, Shelf
+from gan2shape_hub.demo.shelf import DemoError
 from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
 from gan2shape_hub.demo.work import Finished, reconstruct, steps_of_run
-from gan2shape_hub.demo.workspace import Workspace
 from gan2shape_hub.records import Progress
 from gan2shape_hub.run import Cancelled
 
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture
-def desk(tmp_path, checkpoint):
-    return Desk(Workspace(tmp_path), Shelf([checkpoint]))
-
-
-@pytest.fixture
-def photograph(tmp_path):
-    return save_photograph(tmp_path / "portrait.png")
+pytest_plugins = ["demo_parts"]
 
 
 def test_a_photograph_shows_its_crop_and_what_counts(desk, photograph):

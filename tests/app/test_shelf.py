@@ -6,24 +6,15 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_config, tiny_pipeline
-from demo_parts import tiny_checkpoint
 
 from gan2shape_hub.config import ScheduleConfig
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.shelf import DemoError, Shelf, listed_checkpoints
 from gan2shape_hub.demo.workspace import Workspace
 
+pytest_plugins = ["demo_parts"]
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return tiny_checkpoint(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture
-def desk(tmp_path, checkpoint):
-    return Desk(Workspace(tmp_path), Shelf([checkpoint]))
 
 
 def test_one_checkpoint_in_memory_at_a_time(tmp_path):

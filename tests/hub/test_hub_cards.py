@@ -293,7 +293,7 @@ RULES = [
     (lambda t: t.replace("```python", "```"), "no Python snippet"),
     (lambda t: t + "\nTODO: numbers\n", "placeholder"),
     (lambda t: t + "\n![](figures/a.png)\n", "no description"),
-    (lambda t: t + "\n![a](/root/a.png)\n", "must be a file of the repository"),
+    (lambda t: t + "\n![a](/elsewhere/a.png)\n", "must be a file of the repository"),
 ]
 
 
