@@ -24,21 +24,24 @@ from gan2shape_hub.rendering.details import details
 from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import transfer
+from gan2shape_hub.training.lighting import LitHeads, lighting_loss
 
 
 @dataclass(frozen=True)
 class MultiviewLoss:
     """Weights of the loss, each relative to the mean absolute difference of the images."""
 
-    perceptual: float = 0.3
+    perceptual: float = 2.0
     agreement: float = 0.3
     """Of the difference between the depths that two views of one identity give, in units of the depth range."""
-    smoothness: float = 0.05
+    smoothness: float = 0.08
     """Of the second differences of the normals."""
     background: float = 0.1
     """What a pixel outside the category's box counts: what is behind the object does not turn with it."""
     turns: float = 1.0
     """Of the pitch that the walked latents say and the view network does not, see :func:`pitch_disagreement`."""
+    lighting: float = 1.0
+    """Of what no light explains in the brightness of many heads, see ``training/lighting.py``."""
     occlusion: float = 0.006
     """Scene units that a point may lie behind the surface and still be taken as seen."""
 
@@ -54,6 +57,8 @@ def multiview_loss(
     weights: MultiviewLoss,
     importance: Tensor,
     turns: Tensor | None = None,
+    heads: LitHeads | None = None,
+    lit: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Terms of the loss, each the mean over the identities.
 
@@ -65,10 +70,12 @@ def multiview_loss(
             of the asymmetry is learnt when it is not mirrored.
         importance: (1, 1, S, S), see :func:`box_importance`.
         turns: (n, m, 2), the pitch and yaw, view units, that the walks say; None where nothing is known of them.
+        heads, lit: heads under many lights and the (n, k) of them that each identity's shape has to explain; None
+            leaves brightness out.
 
     Returns:
-        ``image``, ``perceptual``, ``agreement``, ``smoothness`` and ``turns``, unweighted, and their weighted sum,
-        ``loss``.
+        ``image``, ``perceptual``, ``agreement``, ``smoothness``, ``turns`` and ``lighting``, unweighted, and their
+        weighted sum, ``loss``.
     """
     n, m = views.shape[:2]
     camera = config.camera
@@ -97,6 +104,11 @@ def multiview_loss(
     terms["smoothness"] = smoothness(normals_from_depth(depth, camera))
     if turns is not None:
         terms["turns"] = pitch_disagreement(view.unflatten(0, (n, m))[..., :2], turns)
+    if heads is not None:
+        shape = oriented.unflatten(0, (n, sources)).mean(dim=1)
+        terms["lighting"] = torch.stack(
+            [lighting_loss(heads, k[None], d[None], config) for k, d in zip(lit, shape, strict=True)]
+        ).mean()
     terms["loss"] = terms["image"] + sum(getattr(weights, name) * terms[name] for name in terms if name != "image")
     return terms
 

@@ -23,6 +23,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.results.atomic import atomic_file
+from gan2shape_hub.training.lighting import load_lit_heads
 from gan2shape_hub.training.multiview import MultiviewLoss, appearance_loss, multiview_loss
 from gan2shape_hub.training.view_pool import ViewPool
 
@@ -44,6 +45,8 @@ class PretrainingSettings:
     """Of the averaged weights, which are what is kept in the end."""
     mirror: float = 0.5
     """How often an identity's sheets are mirrored."""
+    lit: int = 32
+    """Heads under other lights that each identity's shape has to explain in a step."""
     jitter: float = 0.15
     """Brightness and contrast of what the depth and view networks see."""
     seed: int = 0
@@ -54,12 +57,14 @@ class PretrainingSettings:
 @dataclass(frozen=True)
 class Batch:
     """views and inputs (n, m, 3, S, S) in -1..1: the images, and how the networks see them; mirror (n) bool; turns
-    (n, m, 2), the pitch and yaw of the walks in view units."""
+    (n, m, 2), the pitch and yaw of the walks in view units; lit (n, k) in 0..1, where in the list of lit heads those
+    are that the shape has to explain."""
 
     views: Tensor
     inputs: Tensor
     mirror: Tensor
     turns: Tensor
+    lit: Tensor
 
 
 Terms = Callable[[Batch], dict[str, Tensor]]
@@ -88,6 +93,10 @@ def train_shape(
     # Networks learn from mirrored images too, which is what averaging would give at twice the price.
     config = replace(config, average_mirrored=False)
     importance = box_importance(config, settings.loss.background).to(accelerator.device)
+    heads = None
+    if settings.loss.lighting:
+        with accelerator.main_process_first():
+            heads = load_lit_heads(folder / "lit-heads.safetensors", pool, nets, config, log).to(accelerator.device)
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         return multiview_loss(
@@ -101,6 +110,8 @@ def train_shape(
             settings.loss,
             importance,
             batch.turns,
+            heads,
+            None if heads is None else (batch.lit * len(heads)).long(),
         )
 
     return _train(nets, ("depth", "view"), terms, pool, settings, accelerator, folder, log, after_save)
@@ -203,6 +214,7 @@ def _batch(pool: ViewPool, step: int, settings: PretrainingSettings, accelerator
     mirror = torch.rand(total, generator=rng) < settings.mirror
     gain = 1 + settings.jitter * (torch.rand(total, 1, 1, 1, 1, generator=rng) * 2 - 1)
     shift = settings.jitter * (torch.rand(total, 1, 1, 1, 1, generator=rng) * 2 - 1)
+    lit = torch.rand(total, settings.lit, generator=rng)
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     identity, view, flip, mirror = identity[mine], view[mine], flip[mine], mirror[mine]
     views = pool.floats(identity[:, None], view)
@@ -211,7 +223,7 @@ def _batch(pool: ViewPool, step: int, settings: PretrainingSettings, accelerator
     turns = torch.where(flip[:, None, None], turns * turns.new_tensor([1.0, -1.0]), turns)
     inputs = (views * gain[mine] + shift[mine]).clamp(-1, 1)
     device = accelerator.device
-    return Batch(views.to(device), inputs.to(device), mirror.to(device), turns.to(device))
+    return Batch(views.to(device), inputs.to(device), mirror.to(device), turns.to(device), lit[mine].to(device))
 
 
 def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
