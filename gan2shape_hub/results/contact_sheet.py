@@ -27,7 +27,8 @@ def contact_sheet(assets: Assets, *, tile: int = 256) -> Image.Image:
     depth = without_border(assets.depth, camera)
     normals = normals_from_depth(depth[None], camera)
     diffuse = (normals * assets.light.direction[:, :, None, None]).sum(1).clamp_min(0)
-    shading = (assets.light.ambient + assets.light.diffuse * diffuse).clamp(0, 1) * 2 - 1
+    shading = assets.light.ambient + assets.light.diffuse * diffuse
+    shading = shading / shading.max().clamp_min(1e-6) * 2 - 1  # networks share out brightness freely: white is the most
     layers = [
         Tile("input", to_pil(assets.source)),
         Tile("reconstruction", to_pil(assets.reconstruction)),

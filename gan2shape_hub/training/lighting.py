@@ -21,7 +21,6 @@ from torch import Tensor
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
-from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.scene import canonical
 from gan2shape_hub.rendering.shading import normals_from_depth
@@ -31,15 +30,18 @@ from gan2shape_hub.training.view_pool import ViewPool
 
 GAMMA = 2.2
 LUMA = (0.3, 0.59, 0.11)
+REDUCTION = 4
+"""Of the image's side. Finer normals would fold into ripples to explain lips, teeth and brows, which vary by more than
+light."""
 RIDGE = 1e-3
 """On the three directional weights of a photograph, against an ill-posed fit where little of a head is seen."""
-PLAIN = 2.0
+PLAIN = 3.0
 """Pixels count by their spread to the power of -PLAIN: brows and hair vary for other reasons than light."""
 
 
 @dataclass(frozen=True)
 class LitHeads:
-    """Photographs of many heads in the average head's frame, half the image's size: ``brightness`` (N, s, s) over the
+    """Photographs of many heads in the average head's frame, reduced by ``REDUCTION``: ``brightness`` (N, s, s) over the
     average photograph's, ``seen`` (N, s, s) of 0 and 1, ``spread`` (s, s), which is what light does not explain."""
 
     brightness: Tensor
@@ -89,10 +91,9 @@ def collect_lit_heads(pool: ViewPool, nets: ShapeNets, config: CategoryConfig, i
         images = pool.floats(i.expand(views), torch.arange(views)).to(device)
         pose = Pose.from_view(nets.predict_view(images, config), camera)
         luminance = ((images / 2 + 0.5).clamp(0.02, 1) ** GAMMA * luma).sum(dim=1, keepdim=True)
-        luminance = blur(luminance, config.image_size / 128)
-        bright.append(F.avg_pool2d(canonical(luminance, sheet, pose, camera), 2)[:, 0])
-        seen.append(F.avg_pool2d(visible_from(sheet, pose, camera), 2)[:, 0] > 0.99)
-    box = F.avg_pool2d(box_importance(config, 0.0).to(device), 2)[0, 0] > 0.5
+        bright.append(F.avg_pool2d(canonical(luminance, sheet, pose, camera), REDUCTION)[:, 0])
+        seen.append(F.avg_pool2d(visible_from(sheet, pose, camera), REDUCTION)[:, 0] > 0.99)
+    box = F.avg_pool2d(box_importance(config, 0.0).to(device), REDUCTION)[0, 0] > 0.5
     brightness, mask = torch.cat(bright), (torch.cat(seen) & box).float()
     brightness, mask = (torch.cat([x, x.flip(-1)]) for x in (brightness, mask))
     enough = mask.sum(dim=(1, 2)) > 0.3 * box.sum()

@@ -45,7 +45,7 @@ class PretrainingSettings:
     """Of the averaged weights, which are what is kept in the end."""
     mirror: float = 0.5
     """How often an identity's sheets are mirrored."""
-    lit: int = 32
+    lit: int = 64
     """Heads under other lights that each identity's shape has to explain in a step."""
     jitter: float = 0.15
     """Brightness and contrast of what the depth and view networks see."""

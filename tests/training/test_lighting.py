@@ -7,7 +7,7 @@ from pretraining_run import tiny_nets, tiny_pool
 
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
-from gan2shape_hub.training.lighting import LitHeads, collect_lit_heads, lighting_loss, load_lit_heads
+from gan2shape_hub.training.lighting import REDUCTION, LitHeads, collect_lit_heads, lighting_loss, load_lit_heads
 from gan2shape_hub.training.multiview import MultiviewLoss, multiview_loss
 
 SIZE = 32
@@ -26,7 +26,7 @@ def lit(depth, count=40):
     light = Light.from_output(torch.rand(count, 4, generator=rng) * torch.tensor([0.4, 0.4, 0.8, 0.8]) - 0.2)
     normals = normals_from_depth(depth, tiny_config().camera).expand(count, -1, -1, -1)
     bright = shade(torch.zeros(count, 3, SIZE, SIZE), normals, light)[0].mean(dim=1) + 1
-    bright = torch.nn.functional.avg_pool2d(bright, 2)
+    bright = torch.nn.functional.avg_pool2d(bright, REDUCTION)
     bright = bright / bright.mean(dim=(1, 2), keepdim=True)
     return LitHeads(bright / bright.mean(dim=0), torch.ones_like(bright), torch.full(bright.shape[1:], 0.03))
 
@@ -52,10 +52,10 @@ def test_exposure_and_light_cost_nothing():
 def test_pixels_that_are_not_seen_or_not_plain_say_less():
     heads, config, which = lit(dome()), tiny_config(), torch.arange(40)[None]
     spoilt = heads.brightness.clone()
-    spoilt[:, :4] += torch.rand(40, 4, 16, generator=torch.Generator().manual_seed(1))
+    spoilt[:, :2] += torch.rand(40, 2, 8, generator=torch.Generator().manual_seed(1))
     plain = lighting_loss(LitHeads(spoilt, heads.seen, heads.spread), which, dome(), config).item()
     seen, spread = heads.seen.clone(), heads.spread.clone()
-    seen[:, :4], spread[:4] = 0, 1.0
+    seen[:, :2], spread[:2] = 0, 1.0
     assert lighting_loss(LitHeads(spoilt, seen, heads.spread), which, dome(), config).item() < 0.1 * plain
     assert lighting_loss(LitHeads(spoilt, heads.seen, spread), which, dome(), config).item() < 0.1 * plain
 
@@ -81,7 +81,7 @@ def test_heads_are_collected_once_in_the_average_frame(tmp_path):
     heads = load_lit_heads(tmp_path / "lit.safetensors", pool, nets, config, said.append)
     count = len(heads)
     assert 0 < count <= 2 * 4 * 4
-    assert heads.brightness.shape == (count, SIZE // 2, SIZE // 2)
+    assert heads.brightness.shape == (count, SIZE // REDUCTION, SIZE // REDUCTION)
     mirrored, rest = heads.brightness[: count // 2].flip(-1), heads.brightness[count // 2 :]
     assert torch.allclose(mirrored, rest, rtol=1e-4), "mirrored, too"
     average = (heads.brightness * heads.seen).sum(dim=0) / heads.seen.sum(dim=0).clamp_min(1)
