@@ -207,8 +207,8 @@ def shipped_face_config() -> CategoryConfig:
         light_gaussian=diagonal_gaussian((0.0, 0.0, 0.0, 0.2), (0.1, 0.1, 0.3, 0.2)),
         schedules={
             "instant": short(),
-            "fast": short(decompose=40, adjust=60, turned=6),
-            "balanced": short(decompose=150, explore=50, adjust=160, turned=12),
+            "fast": short(decompose=80, adjust=40, turned=6),
+            "balanced": short(decompose=300, adjust=100, turned=12),
             "paper": base.schedules["paper"],
         },
         default_preset="fast",

@@ -27,11 +27,11 @@ from gan2shape_hub.stages.preview import clay
 
 GRID = 32
 """Side of the coarse relief, interpolated to the sheet's size."""
-RELIEF_RATE, VIEW_RATE = 0.015, 0.003
+RELIEF_RATE, VIEW_RATE = 0.015, 0.0005
 """Learning rates of the relief (before the tanh that bounds the depth) and of the poses (view units)."""
 PARTNERS = 3
 """Turned views that an iteration compares with the unturned one, both ways."""
-SMOOTHNESS, RELIEF = 0.6, 0.4
+SMOOTHNESS, RELIEF = 0.6, 2.0
 """Weights of the normals' second differences and of the relief's mean square."""
 MIRROR_EVERY = 4
 """The mirrored sheet has to explain every so manieth iteration."""

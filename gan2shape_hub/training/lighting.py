@@ -21,6 +21,7 @@ from torch import Tensor
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.scene import canonical
 from gan2shape_hub.rendering.shading import normals_from_depth
@@ -31,8 +32,10 @@ from gan2shape_hub.training.view_pool import ViewPool
 GAMMA = 2.2
 LUMA = (0.3, 0.59, 0.11)
 REDUCTION = 4
-"""Of the image's side. Finer normals would fold into ripples to explain lips, teeth and brows, which vary by more than
-light."""
+"""Of the image's side."""
+SMOOTH = 4.0
+"""Standard deviation, in pixels of a 128 pixel image, of the blur of sheets before their normals are taken. Fine folds
+would explain lips, teeth and brows, which vary by more than light; and averaged normals of folds, highlights."""
 RIDGE = 1e-3
 """On the three directional weights of a photograph, against an ill-posed fit where little of a head is seen."""
 PLAIN = 3.0
@@ -123,7 +126,8 @@ def lighting_loss(heads: LitHeads, which: Tensor, depth: Tensor, config: Categor
 def _unexplained(heads: LitHeads, which: Tensor, depth: Tensor, config: CategoryConfig) -> tuple[Tensor, Tensor]:
     """Residuals (n, k, P) over the spread after the best light of each head, and which pixels are seen."""
     size = heads.spread.shape[-1]
-    normals = F.adaptive_avg_pool2d(normals_from_depth(depth, config.camera), (size, size)).flatten(2)
+    smooth = blur(depth[:, None], SMOOTH * depth.shape[-1] / 128)[:, 0]
+    normals = F.adaptive_avg_pool2d(normals_from_depth(smooth, config.camera), (size, size)).flatten(2)
     # Shifted and scaled to be well conditioned, which the span does not feel.
     basis = torch.stack(
         [torch.ones_like(normals[:, 0]), 2 * normals[:, 0], 2 * normals[:, 1], 4 * normals[:, 2] - 3.2], 1
