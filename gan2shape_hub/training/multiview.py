@@ -34,7 +34,7 @@ class MultiviewLoss:
     perceptual: float = 2.0
     agreement: float = 0.3
     """Of the difference between the depths that two views of one identity give, in units of the depth range."""
-    smoothness: float = 0.08
+    smoothness: float = 0.2
     """Of the second differences of the normals."""
     background: float = 0.1
     """What a pixel outside the category's box counts: what is behind the object does not turn with it."""
