@@ -44,8 +44,8 @@ PLAIN = 3.0
 
 @dataclass(frozen=True)
 class LitHeads:
-    """Photographs of many heads in the average head's frame, reduced by ``REDUCTION``: ``brightness`` (N, s, s) over the
-    average photograph's, ``seen`` (N, s, s) of 0 and 1, ``spread`` (s, s), which is what light does not explain."""
+    """Photographs of many heads in the average head's frame, ``REDUCTION`` times smaller: ``brightness`` (N, s, s) over
+    the average photograph's, ``seen`` (N, s, s) of 0 and 1, ``spread`` (s, s), which is what light does not explain."""
 
     brightness: Tensor
     seen: Tensor
