@@ -67,7 +67,7 @@ def load_lit_heads(
     identities: int = 100,
 ) -> LitHeads:
     """What ``path`` keeps, made from the pool's first identities and the networks' shape and views where there is no
-    such file: a resumed training sees what it saw before."""
+    such file: a resumed training sees what it saw before. An OSError says what cannot be read or written."""
     if not path.exists():
         heads = collect_lit_heads(pool, nets, config, identities)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,10 @@ def load_lit_heads(
 
 @torch.no_grad()
 def collect_lit_heads(pool: ViewPool, nets: ShapeNets, config: CategoryConfig, identities: int = 100) -> LitHeads:
-    """Views of the pool's first ``identities`` and their mirror images, seen on the average of their sheets."""
+    """Views of the pool's first ``identities`` and their mirror images on the average of their sheets; on the CPU.
+
+    Views that show less than 0.3 of the category's box are left out; nothing is left where none shows more.
+    """
     camera, views = config.camera, pool.images.shape[1]
     device = next(nets.depth.parameters()).device
     which = torch.arange(min(len(pool), identities))
@@ -112,7 +115,8 @@ def collect_lit_heads(pool: ViewPool, nets: ShapeNets, config: CategoryConfig, i
 
 
 def lighting_loss(heads: LitHeads, which: Tensor, depth: Tensor, config: CategoryConfig) -> Tensor:
-    """How much of the brightness of heads no light on these sheets explains (scalar, in units of its usual spread).
+    """How much of the brightness of heads no light on these sheets explains: scalar, the mean over the sheets of a
+    robust square (half the log of 1 + the square) in units of each pixel's usual spread.
 
     Args:
         which: (n, k) indices of the lit heads that sheet i has to explain.
@@ -120,7 +124,8 @@ def lighting_loss(heads: LitHeads, which: Tensor, depth: Tensor, config: Categor
     """
     error, seen = _unexplained(heads, which, depth, config)
     weight = seen * heads.spread.flatten() ** -PLAIN
-    return ((1 + error.square()).log() / 2 * weight).sum() / weight.sum().clamp_min(1e-6)
+    each = ((1 + error.square()).log() / 2 * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp_min(1e-6)
+    return each.mean()  # so that two processes with n sheets each have what one has with 2n
 
 
 def _unexplained(heads: LitHeads, which: Tensor, depth: Tensor, config: CategoryConfig) -> tuple[Tensor, Tensor]:

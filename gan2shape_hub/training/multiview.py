@@ -106,9 +106,7 @@ def multiview_loss(
         terms["turns"] = pitch_disagreement(view.unflatten(0, (n, m))[..., :2], turns)
     if heads is not None:
         shape = oriented.unflatten(0, (n, sources)).mean(dim=1)
-        terms["lighting"] = torch.stack(
-            [lighting_loss(heads, k[None], d[None], config) for k, d in zip(lit, shape, strict=True)]
-        ).mean()
+        terms["lighting"] = lighting_loss(heads, lit, shape, config)
     terms["loss"] = terms["image"] + sum(getattr(weights, name) * terms[name] for name in terms if name != "image")
     return terms
 

@@ -97,6 +97,8 @@ def train_shape(
     if settings.loss.lighting:
         with accelerator.main_process_first():
             heads = load_lit_heads(folder / "lit-heads.safetensors", pool, nets, config, log).to(accelerator.device)
+    if heads is not None and not len(heads):  # no view shows enough of the object
+        heads = None
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         return multiview_loss(

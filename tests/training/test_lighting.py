@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_config
-from pretraining_run import tiny_nets, tiny_pool
+from pretraining_run import tiny_nets, tiny_pool, train
 
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
@@ -108,3 +108,21 @@ def test_light_is_a_term_of_the_training():
     assert terms["loss"].item() == pytest.approx((without["loss"] + terms["lighting"]).item(), abs=1e-5)
     terms["lighting"].backward()
     assert sum(p.grad.abs().sum() for p in nets.depth.parameters() if p.grad is not None) > 0
+
+
+def test_sheets_count_the_same_alone_and_together():
+    """As two processes with one sheet each, and one with two; the second sheet's heads show little."""
+    heads, config = lit(dome()), tiny_config()
+    heads.seen[20:, :6] = 0
+    which, sheets = torch.stack([torch.arange(20), torch.arange(20, 40)]), torch.cat([dome(), dome(across=0.1)])
+    together = lighting_loss(heads, which, sheets, config)
+    alone = [lighting_loss(heads, which[i : i + 1], sheets[i : i + 1], config) for i in range(2)]
+    assert together.item() == pytest.approx((alone[0] + alone[1]).item() / 2, rel=1e-5)
+
+
+def test_training_goes_on_without_lit_heads(tmp_path, monkeypatch):
+    """Where no view shows enough of the object, brightness is left out."""
+    none = LitHeads(torch.zeros(0, 8, 8), torch.zeros(0, 8, 8), torch.ones(8, 8))
+    monkeypatch.setattr("gan2shape_hub.training.pretraining.load_lit_heads", lambda *rest: none)
+    train(tmp_path, steps=2)
+    assert '"lighting"' not in (tmp_path / "log.jsonl").read_text()
