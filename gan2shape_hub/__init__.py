@@ -1,19 +1,36 @@
 """Single-image 3D out of ordinary 2D GANs: ``GAN2ShapePipeline.from_pretrained(...)(photo).save(folder)``."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # Large tensors in huge pages: page faults otherwise cost as much as the arithmetic of a full-size image on a CPU.
 # PyTorch reads it at its first allocation; a value that the user has set stays.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
-from gan2shape_hub.pipeline import GAN2ShapePipeline, Sample
-from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.records import Progress
-from gan2shape_hub.rendering import Light
-from gan2shape_hub.run import Cancelled
-from gan2shape_hub.stages.prepare import InputError
 from gan2shape_hub.version import __version__
+
+if TYPE_CHECKING:
+    from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
+    from gan2shape_hub.pipeline import GAN2ShapePipeline
+    from gan2shape_hub.reconstruction import Reconstruction
+    from gan2shape_hub.records import InputError, Progress, Sample
+    from gan2shape_hub.rendering import Light
+    from gan2shape_hub.run import Cancelled
+
+_HOMES = {
+    "Cancelled": "run",
+    "CategoryConfig": "config",
+    "ConfigError": "config",
+    "GAN2ShapePipeline": "pipeline",
+    "InputError": "records",
+    "Light": "rendering",
+    "Progress": "records",
+    "Reconstruction": "reconstruction",
+    "Sample": "records",
+    "ScheduleConfig": "config",
+}
+"""Public name -> module, imported when it is first asked for: a command line answers --help without PyTorch."""
 
 __all__ = [
     "Cancelled",
@@ -28,3 +45,13 @@ __all__ = [
     "ScheduleConfig",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

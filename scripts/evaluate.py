@@ -15,7 +15,6 @@ generator. Faces that are finished are kept in OUTPUT/faces: the same command go
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +22,8 @@ import math
 import sys
 from pathlib import Path
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "face"
+from gan2shape_hub.cli.common import add_checkpoint, progress
+
 PARTS = "depth,rotation,relighting"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 SHOWN = 6
@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--checkpoint", default=str(DEFAULT_CHECKPOINT), help="folder or Hub id (default: the face)")
+    add_checkpoint(shared)
     shared.add_argument("--preset", help="a schedule of the checkpoint (default: its default)")
     shared.add_argument("--count", type=int, default=20, help="generated faces (default: 20)")
     shared.add_argument("--seed", type=int, default=1000, help="of the first face; training uses those below 1000")
@@ -74,10 +74,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     # Imported here, so that --help and mistakes in the arguments are answered at once.
+    from gan2shape_hub import hub
     from gan2shape_hub.evaluation.facemesh import EvaluationError
 
     try:
         folder = Path(options.output)
+        options.checkpoint = options.checkpoint or hub.default_checkpoint()
         if options.command == "inversion":
             report, text, pictures = inversion(options)
         else:
@@ -96,8 +98,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def facemesh(options: argparse.Namespace) -> dict:
     """The report; faces and contact sheets are written on the way."""
-    from tqdm import tqdm
-
     from gan2shape_hub import GAN2ShapePipeline
     from gan2shape_hub.evaluation.face_protocol import FaceResult, Protocol, measure_face
     from gan2shape_hub.evaluation.face_report import summarise
@@ -121,16 +121,16 @@ def facemesh(options: argparse.Namespace) -> dict:
     claim(folder, settings)
     results = []
     seeds = range(options.seed, options.seed + options.count)
-    with contextlib.closing(tqdm(seeds, unit="face", file=sys.stderr, disable=options.quiet)) as bar:
-        for seed in bar:
+    with progress(options.quiet) as show:
+        for number, seed in enumerate(seeds, 1):
             path = folder / "faces" / f"{seed}.json"
             if not path.exists():
                 result, strip = measure_face(pipeline, mesh, seed, protocol)
                 write_image(path.with_suffix(".png"), strip)
                 write_json(path, result.to_json())  # last: it says that the face is finished
             results.append(FaceResult.from_json(json.loads(path.read_text())))
-            if results[-1].face is not None:
-                bar.set_postfix_str(f"seed {seed}: {results[-1].face.correlation:.3f}")
+            face = results[-1].face
+            show(number / len(seeds), f"seed {seed}: {'no face' if face is None else f'{face.correlation:.3f}'}")
     write_sheets(folder, results)
     report = summarise(results, options.name or preset)
     return {**report, "settings": {**settings, "checkpoint_name": checkpoint_name(options.checkpoint)}}
@@ -146,7 +146,6 @@ def checkpoint_name(checkpoint: str) -> str:
 def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
     """The report, its tables and the name of the page of pictures; finished pictures are kept and not done again."""
     from PIL import Image
-    from tqdm import tqdm
 
     from gan2shape_hub import GAN2ShapePipeline
     from gan2shape_hub.evaluation import inversion as module
@@ -172,8 +171,8 @@ def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
     jobs += [(f"seed {seed}", seed) for seed in range(options.seed, options.seed + options.count)]
     results: dict[bool, list] = {True: [], False: []}
     strips = []
-    with contextlib.closing(tqdm(jobs, unit="picture", file=sys.stderr, disable=options.quiet)) as bar:
-        for name, what in bar:
+    with progress(options.quiet) as show:
+        for number, (name, what) in enumerate(jobs, 1):
             path = folder / "faces" / f"{name.replace(' ', '-')}.json"
             generated = isinstance(what, int)
             if not path.exists():
@@ -191,7 +190,7 @@ def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
                 write_json(path, result.to_json())
             results[generated].append(module.Inverted.from_json(json.loads(path.read_text())))
             strips.append(Image.open(path.with_suffix(".png")))
-            bar.set_postfix_str(f"{name}: {results[generated][-1].psnr_db:.1f} dB")
+            show(number / len(jobs), f"{name}: {results[generated][-1].psnr_db:.1f} dB")
     report = {**module.summarise_inversion(results[True], results[False]), "settings": settings}
     text = module.inversion_tables(report)
     write_json(folder / "report.json", report)

@@ -46,19 +46,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def files_of(facts_file: Path) -> dict[Path, bytes]:
     """File -> content of everything that the facts give; outdated measurements are named on standard error."""
-    from gan2shape_hub import cards
+    from gan2shape_hub import cards, hub
 
     facts = cards.load_facts(facts_file)
     folder = ROOT / facts.name
     places = [facts_file.parent]
     if (folder / "model_index.json").is_file():
         places.append(folder)
-        for file in cards.outdated_results(facts_file, folder):
+        for file in hub.outdated_results(facts_file, folder):
             print(
                 f"make_cards: {file.name} was measured on another state of {facts.name}: measure again.",
                 file=sys.stderr,
             )
-    card = cards.card_of_folder(facts_file, folder if len(places) == 2 else None).encode()
+    card = hub.card_of_folder(facts_file, folder if len(places) == 2 else None).encode()
     files = {facts_file.with_suffix(".md"): card, **({folder / "README.md": card} if len(places) == 2 else {})}
     for path, source in cards.figure_sources(facts_file).items():
         picture = source.read_bytes()

@@ -38,13 +38,13 @@ def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
     """The demo in light and dark, and on a phone; the files written."""
     from playwright.sync_api import sync_playwright
 
-    import app
+    from gan2shape_hub.demo import page as layout
     from gan2shape_hub.demo.desk import Desk
 
     desk = Desk()
     desk.estimates(desk.shelf.default, False, None)  # so that the pictures show times
-    demo = app.build(desk)
-    _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
+    demo = layout.build(desk)
+    _, address, _ = layout.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     files = []
     try:
         with sync_playwright() as playwright:

@@ -16,6 +16,7 @@ from conftest import tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub import GAN2ShapePipeline, InputError
+from gan2shape_hub.cli import folder, reconstruct
 from gan2shape_hub.config import ProjectionConfig
 from gan2shape_hub.evaluation.inversion import inversion_only
 
@@ -38,18 +39,6 @@ def faces():
 @pytest.fixture(scope="module")
 def checkpoint(faces, tmp_path_factory):
     return faces.save_pretrained(tmp_path_factory.mktemp("checkpoint") / "face")
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """``script("reconstruct")``: the module of scripts/."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-
-    def load(name):
-        sys.modules.pop(name, None)
-        return __import__(name)
-
-    return load
 
 
 def test_a_photograph_end_to_end(faces, astronaut):
@@ -145,10 +134,9 @@ def test_a_poor_inversion_is_warned_of(faces, astronaut):
         faces(faces.sample(seed=0))  # a latent is exact
 
 
-def test_the_command_line(script, checkpoint, astronaut, tmp_path, capsys):
+def test_the_command_line(checkpoint, astronaut, tmp_path, capsys):
     astronaut.save(tmp_path / "photo.png")
     common = ["--checkpoint", str(checkpoint), "--quiet", "--no-turntable", "--json", "--device", "cpu"]
-    reconstruct = script("reconstruct")
     assert reconstruct.main([str(tmp_path / "photo.png"), "-o", str(tmp_path / "a"), *common]) == 0
     settings = json.loads((tmp_path / "a" / "result.json").read_text(encoding="utf-8"))
     assert settings["faces"] == 1
@@ -176,20 +164,19 @@ def test_the_command_line(script, checkpoint, astronaut, tmp_path, capsys):
         (["photo.png", "--paste", "sideways", "--views", "10"], "invalid choice"),
     ],
 )
-def test_pasting_nothing_or_nowhere_is_refused(script, arguments, words, capsys):
+def test_pasting_nothing_or_nowhere_is_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
-        script("reconstruct").main([*arguments, "-o", "out"])
+        reconstruct.main([*arguments, "-o", "out"])
     assert words in capsys.readouterr().err
 
 
-def test_a_folder_is_resumed_and_survives_a_bad_file(script, checkpoint, astronaut, tmp_path, capsys, monkeypatch):
+def test_a_folder_is_resumed_and_survives_a_bad_file(checkpoint, astronaut, tmp_path, capsys, monkeypatch):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
     astronaut.save(photos / "b.png")
     astronaut.convert("L").save(photos / "c.jpg")
     (photos / "a.jpg").write_bytes(b"no image")
     (photos / "notes.txt").write_text("not a photograph")
-    folder = script("reconstruct_folder")
     command = [str(photos), "-o", str(out), "--checkpoint", str(checkpoint), "--no-turntable", "--device", "cpu"]
     assert folder.main(command) == 2
     with (out / "summary.csv").open(encoding="utf-8") as stream:
@@ -209,17 +196,16 @@ def test_a_folder_is_resumed_and_survives_a_bad_file(script, checkpoint, astrona
     assert "3 of 3 reconstructed" in capsys.readouterr().out
 
 
-def test_a_folder_without_photographs(script, tmp_path, capsys):
-    folder = script("reconstruct_folder")
+def test_a_folder_without_photographs(tmp_path, capsys):
     assert folder.main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "out")]) == 1
     assert folder.main([str(tmp_path), "-o", str(tmp_path / "out")]) == 1
     assert "holds no photographs" in capsys.readouterr().err
 
 
-def test_names_that_differ_in_the_suffix_only_do_not_collide(script, tmp_path):
+def test_names_that_differ_in_the_suffix_only_do_not_collide(tmp_path):
     for name in ("a.jpg", "a.png", "b.JPG"):
         (tmp_path / name).touch()
-    jobs = script("reconstruct_folder").find_jobs(tmp_path, tmp_path / "out")
+    jobs = folder.find_jobs(tmp_path, tmp_path / "out")
     assert [target.name for _, target in jobs] == ["a.jpg", "a.png", "b"]
 
 
@@ -230,7 +216,7 @@ def test_a_folder_is_split_over_processes(checkpoint, astronaut, tmp_path):
     for name in ("a", "b", "c"):
         astronaut.save(tmp_path / "photos" / f"{name}.png")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29631"]
-    script = [ROOT / "scripts" / "reconstruct_folder.py", tmp_path / "photos", "-o", tmp_path / "out"]
+    script = ["-m", "gan2shape_hub.cli.folder", tmp_path / "photos", "-o", tmp_path / "out"]
     done = subprocess.run(
         [*launch, *map(str, script), "--checkpoint", str(checkpoint), "--no-turntable", "--device", "cpu"],
         capture_output=True,

@@ -3,12 +3,13 @@
 Nothing is invented: what the facts or the results do not hold is left out of the card, or said to be unmeasured.
 """
 
-from .facts import CardFacts, Source, load_facts, result_files
-from .folder import card_of_folder, figure_sources, outdated_results
-from .results import CardError, Figure, Metric, Results, load_results
+from .facts import CardFacts, Source, figure_sources, load_facts, result_files
+from .results import CardError, Figure, Metric, Results, load_results, outdated
+from .rules import LICENSES, lint_card
 from .text import MINIMAL, generate_card, minimal_card, snippets
 
 __all__ = [
+    "LICENSES",
     "MINIMAL",
     "CardError",
     "CardFacts",
@@ -16,13 +17,13 @@ __all__ = [
     "Metric",
     "Results",
     "Source",
-    "card_of_folder",
     "figure_sources",
     "generate_card",
+    "lint_card",
     "load_facts",
     "load_results",
     "minimal_card",
-    "outdated_results",
+    "outdated",
     "result_files",
     "snippets",
 ]

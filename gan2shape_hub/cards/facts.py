@@ -64,6 +64,18 @@ def load_facts(file: str | Path) -> CardFacts:
         raise CardError(f"{file}: {' '.join(str(error).split())}") from None
 
 
+def figure_sources(file: str | Path) -> dict[str, Path]:
+    """Path in a checkpoint's folder -> file to copy there, of the figures that the facts in ``file`` bring along.
+
+    CardError where one is not there.
+    """
+    sources = {f.path: Path(file).parent / f.source for f in load_facts(file).figures if f.source}
+    for source in sources.values():
+        if not source.is_file():
+            raise CardError(f"{file} names the figure {source}, which is not there.")
+    return sources
+
+
 def result_files(facts: CardFacts, file: str | Path) -> list[Path]:
     """Files of measurements that the facts in ``file`` name and that exist, sorted."""
     folder = Path(file).parent

@@ -7,10 +7,10 @@ import re
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
-from gan2shape_hub.hub.card_rules import LIBRARY_NAME, PIPELINE_TAG, lint_card
 
 from .facts import CardFacts
 from .results import CardError, Figure, Metric, Results
+from .rules import LIBRARY_NAME, LICENSES, PIPELINE_TAG, lint_card
 
 MINIMAL = "<!-- written without facts: any other card is better -->"
 """Ends ``minimal_card``, so that publishing does not replace a real card by it."""
@@ -28,7 +28,7 @@ def generate_card(
 
     Args:
         name: folder or Hub id that the snippet loads; None: the facts'.
-        components: component -> class, as ``model_index.json`` lists them.
+        components: component -> class, as ``model_index.json`` lists them, or other words on the network.
     """
     results = results or Results()
     indexed = [metric for metric in results.metrics if metric.indexed]
@@ -86,20 +86,24 @@ def snippets(card: str) -> list[str]:
 
 
 def minimal_card(config: CategoryConfig) -> str:
-    """Card of a checkpoint of which nothing but its configuration is known; made to be replaced."""
+    """Card of a checkpoint of which nothing but its configuration is known; made to be replaced.
+
+    The licence is the configuration's, where the Hub has a name for it that stands alone.
+    """
     unknown = "Not recorded: the checkpoint was saved without a card."
+    known_license = config.license in LICENSES and config.license != "other"  # which needs a name and a link beside it
     facts = CardFacts(
         title=f"GAN2Shape: {config.category}",
         category=config.category,
         name=f"path/to/{config.category}",
-        license="unknown",
+        license=config.license if known_license else "unknown",
         summary=f"{config.description or config.category}, for single-image 3D with GAN2Shape.",
         intended_use=unknown,
         out_of_scope=unknown,
         limits=(unknown,),
         bias=unknown,
         training_data=unknown,
-        license_text=f"The configuration says: {config.license}.",
+        license_text=f"Of the weights, as the configuration says: {config.license}.",
     )
     return generate_card(facts, config) + f"\n{MINIMAL}\n"
 

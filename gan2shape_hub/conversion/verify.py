@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.hub import load_components, save_components
+from gan2shape_hub.hub.card import SAMPLES
 from gan2shape_hub.hub.layout import CARD, CONFIG, INDEX, SLOTS
 from gan2shape_hub.hub.swap import put_in_place
 from gan2shape_hub.presets import category_preset
@@ -119,14 +120,15 @@ def finish(
     """
     output = Path(output)
     check_output(output, overwrite)  # before minutes of work
+    text = card(config, components, report.lines())
     grid = sample_grid(components["generator"], config.truncation)
     with output_folder(output, overwrite) as part:
-        save_components(part, config, components, card=card(config, components, report.lines()))
+        save_components(part, config, components, card=text)
         loaded_config, loaded = load_components(part, dtype=None)
         if loaded_config != config:
             raise ConversionError("config.json did not come back as it was written: this is a bug, please report it.")
         compare(components, loaded)
-        grid.save(part / "samples.png")
+        grid.save(part / SAMPLES)
 
 
 def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None:

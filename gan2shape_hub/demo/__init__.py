@@ -1,4 +1,4 @@
-"""The work behind ``app.py``: everything of the demo but its layout.
+"""The demo: ``page`` is its layout, ``app.py`` and ``gan2shape demo`` start it.
 
 ``workspace`` keeps visitors apart, ``shelf`` holds one checkpoint in memory, ``subject`` prepares what is
 reconstructed, ``line`` and ``work`` run it, ``quick`` and ``edits`` relight and turn, ``files`` writes the downloads,

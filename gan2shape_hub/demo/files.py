@@ -153,7 +153,7 @@ def command(finished: Finished) -> str:
     else:
         words = ["--seed", str(subject.item.seed), "--truncation", f"{subject.item.truncation:g}"]
     words += ["--checkpoint", checkpoint, "--preset", options["preset"], "--run-seed", str(options["seed"])]
-    return shlex.join(["python", "scripts/reconstruct.py", *words, "--output", "out/"])
+    return shlex.join(["gan2shape", "reconstruct", *words, "--output", "out/"])
 
 
 DOWNLOADS = (

@@ -24,9 +24,9 @@ class DemoError(Exception):
 
 
 def listed_checkpoints() -> list[str]:
-    """What ``GAN2SHAPE_CHECKPOINTS`` lists, else the shipped face checkpoint."""
+    """What ``GAN2SHAPE_CHECKPOINTS`` lists, else ``hub.default_checkpoint``."""
     names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-    return [name for name in names if name] or [str(ROOT / "checkpoints" / "face")]
+    return [name for name in names if name] or [hub.default_checkpoint()]
 
 
 class Shelf:

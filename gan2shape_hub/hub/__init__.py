@@ -1,7 +1,8 @@
 """Checkpoints: a folder or a Hub repository <-> a category's configuration and networks."""
 
-from .card_rules import lint_card
+from .card import card_of_folder, outdated_results
 from .checkpoint import fingerprint, load_components, read_components, read_config, save_components, write_card
+from .default import default_checkpoint
 from .errors import CheckpointError
 from .layout import SLOTS
 from .publish import card_problems, files_to_push, push
@@ -14,12 +15,14 @@ COMPONENTS = tuple(SLOTS)
 __all__ = [
     "COMPONENTS",
     "CheckpointError",
+    "card_of_folder",
     "card_problems",
     "check_dtype",
+    "default_checkpoint",
     "files_to_push",
     "fingerprint",
-    "lint_card",
     "load_components",
+    "outdated_results",
     "push",
     "read_components",
     "read_config",

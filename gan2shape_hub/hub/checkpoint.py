@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gan2shape_hub.cards import minimal_card
 from gan2shape_hub.config import CategoryConfig, ConfigError
 from gan2shape_hub.models.component import Component
 
@@ -65,7 +66,7 @@ def save_components(
     _check_target(folder, overwrite)
     if card is None:
         old = folder / CARD
-        card = old.read_text(encoding="utf-8") if old.exists() else _minimal_card(config)
+        card = old.read_text(encoding="utf-8") if old.exists() else minimal_card(config)
     with _replacing(folder) as new:
         (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
         (new / INDEX).write_text(index.to_json(), encoding="utf-8")
@@ -122,12 +123,6 @@ def _index_of(components: dict[str, nn.Module]) -> Index:
             allowed = " or ".join(SLOTS[slot]) or "nothing that can be saved"
             raise ValueError(f"component '{slot}' is a {name}, must be {allowed}.")
     return Index({slot: type(network).__name__ for slot, network in components.items()})
-
-
-def _minimal_card(config: CategoryConfig) -> str:
-    from gan2shape_hub.cards import minimal_card  # cards checks itself by this package's rules
-
-    return minimal_card(config)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:

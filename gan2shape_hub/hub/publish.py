@@ -16,9 +16,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from gan2shape_hub.cards import MINIMAL, lint_card
 from gan2shape_hub.version import __version__
 
-from .card_rules import lint_card
 from .errors import CheckpointError
 from .layout import CARD, CONFIG, INDEX, SLOTS, read_index, shard_index_name, weights_name
 from .remote import ERRORS, LIBRARY, http_error, patiently, variants_in
@@ -69,8 +69,6 @@ def card_problems(folder: str | os.PathLike, card: str | None = None, figures: C
 
 
 def _is_minimal(folder: Path) -> bool:
-    from gan2shape_hub.cards import MINIMAL  # cards checks itself by this package's rules
-
     return (folder / CARD).is_file() and MINIMAL in (folder / CARD).read_text(encoding="utf-8")
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import app
 from gan2shape_hub import GAN2ShapePipeline
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
+from gan2shape_hub.demo import page as layout
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.shelf import Shelf
 from gan2shape_hub.demo.workspace import Workspace
@@ -58,8 +58,8 @@ def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
     root.mkdir(parents=True, exist_ok=True)
     before = os.environ.get("GRADIO_TEMP_DIR")
     desk = Desk(Workspace(root), Shelf([str(c) for c in checkpoints]))
-    demo = app.build(desk)
-    _, address, _ = app.launch(demo, desk, prevent_thread_lock=True, quiet=True)
+    demo = layout.build(desk)
+    _, address, _ = layout.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     try:
         yield address, desk
     finally:

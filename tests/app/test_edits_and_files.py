@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from demo_parts import run
 from PIL import Image
 
+from gan2shape_hub import cli
 from gan2shape_hub.demo import edits, files
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.edits import BallLight
@@ -21,8 +21,6 @@ from gan2shape_hub.demo.workspace import Workspace
 from gan2shape_hub.results.edit import LIGHT_PRESETS, preset_light
 
 pytest_plugins = ["demo_parts"]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +98,9 @@ def test_the_settings_repeat_the_run_from_the_command_line(finished, tmp_path, m
     path = tmp_path / "settings.json"
     files.settings(result, path)
     words = shlex.split(json.loads(path.read_text())["command"])
-    assert words[:2] == ["python", "scripts/reconstruct.py"]
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    assert words[:2] == ["gan2shape", "reconstruct"]
     monkeypatch.chdir(tmp_path)
-    import reconstruct as script
-
-    assert script.main([*words[2:], "--no-turntable", "--quiet"]) == 0
+    assert cli.main([*words[1:], "--no-turntable", "--quiet"]) == 0
     again = np.load(tmp_path / "out" / "depth.npy")
     assert np.allclose(again, result.result.view_depth.numpy(), atol=1e-6)
 

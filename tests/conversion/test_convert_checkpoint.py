@@ -1,26 +1,19 @@
 """The command line end to end, at tiny sizes: what it writes, what it refuses, what it leaves alone."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import stylegan2_originals as originals
 import torch
 from safetensors.torch import save_file
 
+from gan2shape_hub.cards import lint_card
+from gan2shape_hub.cli import convert as cli
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.hub import load_components
-from gan2shape_hub.hub.card_rules import lint_card
 from gan2shape_hub.models.shape_nets import EDDeconv, Encoder, ResEncoder
 
 WIDTHS, SIZE, DIM = [12, 10, 8, 8], 32, 16
-
-_spec = importlib.util.spec_from_file_location(
-    "convert_checkpoint", Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
-)
-cli = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cli)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """NVIDIA pickles: written as the original writes them, read without running anything."""
 
 import collections
-import importlib.util
 import io
 import os
 import pickle
@@ -14,18 +13,13 @@ import pytest
 import stylegan2_originals as originals
 import torch
 
+from gan2shape_hub.cli import convert as cli
 from gan2shape_hub.conversion import nvidia
 from gan2shape_hub.conversion.restricted_pickle import Network, RefusedGlobal, load_network_pickle
 from gan2shape_hub.conversion.verify import ConversionError
 
 WIDTHS, SIZE, DIM = [12, 10, 8, 8], 32, 16
 MODULE_SRC = "raise SystemExit('the source in the file was executed')"
-
-_spec = importlib.util.spec_from_file_location(
-    "convert_checkpoint", Path(__file__).parents[2] / "scripts" / "convert_checkpoint.py"
-)
-cli = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(cli)
 
 
 class Call:

@@ -13,9 +13,9 @@ from conftest import tiny_config, tiny_pipeline
 from huggingface_hub import ModelCard
 
 from gan2shape_hub import cards, hub
-from gan2shape_hub.cards import CardError, Figure, Metric, Results
+from gan2shape_hub.cards import LICENSES, CardError, Figure, Metric, Results, lint_card
+from gan2shape_hub.cli import push
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.hub.card_rules import LICENSES, lint_card
 from gan2shape_hub.presets import category_preset
 
 ROOT = Path(__file__).parents[2]
@@ -222,7 +222,7 @@ def test_nothing_is_invented(facts):
 
 
 def test_one_card_from_the_command_line(tmp_path, capsys):
-    from gan2shape_hub.cards.__main__ import main
+    from gan2shape_hub.cli.card import main
 
     folder = tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
     (folder / "samples.png").write_bytes(b"left by a conversion")
@@ -306,13 +306,12 @@ def test_linter_finds(change, words):
 
 
 def test_push_script_dry_run(tmp_path, capsys, monkeypatch):
-    push_to_hub = script("push_to_hub")
     folder = tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
     (folder / "notes.txt").write_text("private")
     monkeypatch.setattr(hub, "push", lambda *a, **k: pytest.fail("something was sent"))
     before = (folder / "README.md").read_bytes()
     arguments = [str(folder), "me/face", "--dry-run", "--card", str(CARDS / "face.yaml")]
-    assert push_to_hub.main(arguments) == 0
+    assert push.main(arguments) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert printed.err == ""
@@ -325,13 +324,13 @@ def test_push_script_dry_run(tmp_path, capsys, monkeypatch):
     assert (folder / "README.md").read_bytes() == before
     sent = {}
     monkeypatch.setattr(hub, "push", lambda folder, name, **options: sent.update(options, name=name) or "https://x")
-    assert push_to_hub.main([*arguments[:2], *arguments[3:], "--private", "--revision", "next", "--message", "m"]) == 0
+    assert push.main([*arguments[:2], *arguments[3:], "--private", "--revision", "next", "--message", "m"]) == 0
     assert sent == {"name": "me/face", "private": True, "revision": "next", "create_pr": False, "commit_message": "m"}
     assert 'from_pretrained("me/face")' in (folder / "README.md").read_text()
     assert hub.card_problems(folder) == []
     assert "figures/overview.png" in dict(hub.files_to_push(folder))
     capsys.readouterr()
-    assert push_to_hub.main([str(tmp_path), "me/face"]) == 1
+    assert push.main([str(tmp_path), "me/face"]) == 1
     assert "model_index.json is missing" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        push_to_hub.main([str(folder), "me/face", "--results", "x.json"])
+        push.main([str(folder), "me/face", "--results", "x.json"])

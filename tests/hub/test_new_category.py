@@ -25,6 +25,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from gan2shape_hub import hub
+from gan2shape_hub.cli import convert
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
@@ -124,7 +125,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
     assert config.projection.space == "pca"
     assert sorted(components) == ["discriminator", "generator"]
     for other in ("nvidia", "gan2shape"):
-        assert script("convert_checkpoint").parser().parse_args(command("convert_checkpoint", other)).category == "cat"
+        assert convert.parser().parse_args(command("convert_checkpoint", other)).category == "cat"
     for key in re.findall(r"^\| (`.*?`(?:, `.*?`)*) \|", PAGE, re.MULTILINE):
         for name in re.findall(r"`(.*?)`", key):
             value = dataclasses.asdict(config)

@@ -1,21 +1,18 @@
-"""scripts/reconstruct.py as it is used: in a process of its own, with a tiny checkpoint."""
+"""``gan2shape reconstruct`` as it is used: in a process of its own, with a tiny checkpoint."""
 
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.cli import reconstruct
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "reconstruct.py"
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +23,9 @@ def checkpoint(tmp_path_factory):
     return tiny_pipeline(schedules=schedules).save_pretrained(folder)
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("reconstruct_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def start(checkpoint, *arguments):
-    command = [sys.executable, str(SCRIPT), "--checkpoint", str(checkpoint), "--device", "cpu", *map(str, arguments)]
+    program = [sys.executable, "-c", "import sys; from gan2shape_hub.cli import main; sys.exit(main())", "reconstruct"]
+    command = [*program, "--checkpoint", str(checkpoint), "--device", "cpu", *map(str, arguments)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -130,9 +120,9 @@ def test_ctrl_c_leaves_nothing_half_written(checkpoint, tmp_path):
 # -- without a process of its own -------------------------------------------------------------------------------------
 
 
-def fails(script, capsys, checkpoint, *arguments):
+def fails(capsys, checkpoint, *arguments):
     """The one line that is said."""
-    code = script.main([*map(str, arguments), "--checkpoint", str(checkpoint), "--quiet", "--device", "cpu"])
+    code = reconstruct.main([*map(str, arguments), "--checkpoint", str(checkpoint), "--quiet", "--device", "cpu"])
     assert code == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -140,12 +130,12 @@ def fails(script, capsys, checkpoint, *arguments):
     return err
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_run(script, capsys, checkpoint, tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_is_told_before_the_run(capsys, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "out"):
-        assert "file' is a file): choose another folder" in fails(script, capsys, checkpoint, "--seed", 1, "-o", place)
+        assert "file' is a file): choose another folder" in fails(capsys, checkpoint, "--seed", 1, "-o", place)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    assert "no permission in" in fails(script, capsys, checkpoint, "--seed", 1, "-o", tmp_path / "out")
+    assert "no permission in" in fails(capsys, checkpoint, "--seed", 1, "-o", tmp_path / "out")
     assert leftovers(tmp_path) == ["file"]
 
 
@@ -158,8 +148,8 @@ def test_an_output_that_cannot_be_written_is_told_before_the_run(script, capsys,
         (("--device", "gpu"), "device is 'gpu'"),
     ],
 )
-def test_mistakes_are_told_before_the_run(script, capsys, checkpoint, tmp_path, options, words):
-    code = script.main(["--seed", "1", "-o", str(tmp_path / "out"), "--checkpoint", str(checkpoint), *options])
+def test_mistakes_are_told_before_the_run(capsys, checkpoint, tmp_path, options, words):
+    code = reconstruct.main(["--seed", "1", "-o", str(tmp_path / "out"), "--checkpoint", str(checkpoint), *options])
     err = capsys.readouterr().err
     assert code == 1
     assert words in err
@@ -167,18 +157,18 @@ def test_mistakes_are_told_before_the_run(script, capsys, checkpoint, tmp_path, 
     assert leftovers(tmp_path) == []
 
 
-def test_checkpoints_that_are_none(script, capsys, checkpoint, tmp_path):
+def test_checkpoints_that_are_none(capsys, checkpoint, tmp_path):
     (tmp_path / "empty").mkdir()
-    error = fails(script, capsys, tmp_path / "empty", "--seed", 1, "-o", tmp_path / "out")
+    error = fails(capsys, tmp_path / "empty", "--seed", 1, "-o", tmp_path / "out")
     assert "empty" in error
     damaged = tmp_path / "damaged"
     tiny_pipeline().save_pretrained(damaged)
     weights = damaged / "depth_net" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert "truncated" in fails(script, capsys, damaged, "--seed", 1, "-o", tmp_path / "out")
+    assert "truncated" in fails(capsys, damaged, "--seed", 1, "-o", tmp_path / "out")
     text = (checkpoint / "config.json").read_text().replace('"fov_deg"', '"fov"')
     (damaged / "config.json").write_text(text)
-    assert "unknown key 'camera.fov'" in fails(script, capsys, damaged, "--seed", 1, "-o", tmp_path / "out")
+    assert "unknown key 'camera.fov'" in fails(capsys, damaged, "--seed", 1, "-o", tmp_path / "out")
     assert leftovers(tmp_path) == ["damaged", "empty"]
 
 
@@ -195,9 +185,9 @@ def test_checkpoints_that_are_none(script, capsys, checkpoint, tmp_path):
         ["--seed", "1", "-o", "out", "--views"],
     ],
 )
-def test_arguments_that_make_no_sense(script, capsys, arguments):
+def test_arguments_that_make_no_sense(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
-        script.main(arguments)
+        reconstruct.main(arguments)
     assert caught.value.code == 2
     assert "usage: " in capsys.readouterr().err
 
@@ -212,13 +202,14 @@ def test_arguments_that_make_no_sense(script, capsys, arguments):
         ([], []),
     ],
 )
-def test_views_may_start_with_a_minus(script, given, wanted):
-    assert script.parse_arguments(["--seed", "1", "-o", "out", *given]).views == wanted
+def test_views_may_start_with_a_minus(given, wanted):
+    assert reconstruct.parse_arguments(["--seed", "1", "-o", "out", *given]).views == wanted
 
 
-def test_the_examples_in_the_help_are_arguments(script):
-    lines = [line.split("reconstruct.py ")[1] for line in script.__doc__.splitlines() if "reconstruct.py " in line]
+def test_the_examples_in_the_help_are_arguments():
+    program = "gan2shape reconstruct "
+    lines = [line.split(program)[1] for line in reconstruct.__doc__.splitlines() if program in line]
     assert len(lines) >= 4
     for line in lines:
-        options = script.parse_arguments(line.split("   ")[0].split())
+        options = reconstruct.parse_arguments(line.split("   ")[0].split())
         assert options.output == "out/"

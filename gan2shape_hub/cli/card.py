@@ -1,6 +1,6 @@
 """One card from a command line; ``scripts/make_cards.py`` writes all of them.
 
-python -m gan2shape_hub.cards model_cards/cat.yaml --checkpoint checkpoints/cat --output model_cards/cat.md
+gan2shape card model_cards/cat.yaml --checkpoint checkpoints/cat --output model_cards/cat.md
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from gan2shape_hub.cards import CardError, card_of_folder
-from gan2shape_hub.config import ConfigError
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m gan2shape_hub.cards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="gan2shape card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("facts", type=Path, help="model_cards/<category>.yaml")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="folder; without it, the category's preset")
@@ -25,17 +22,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="folder or Hub id that the snippet loads")
     parser.add_argument("--output", type=Path, help="file to write; without it, the card is printed")
     args = parser.parse_args(argv)
+    from gan2shape_hub import hub
+
     try:
-        card = card_of_folder(args.facts, args.checkpoint, results=args.results, name=args.name)
+        card = hub.card_of_folder(args.facts, args.checkpoint, results=args.results, name=args.name)
         if args.output is not None:
             args.output.write_text(card, encoding="utf-8")
-    except (CardError, ConfigError, OSError) as error:
+    except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     if args.output is None:
         print(card, end="")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,12 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from gan2shape_hub import hub
+from gan2shape_hub.cards import CardFacts, Figure, generate_card, load_facts, load_results, outdated, result_files
 from gan2shape_hub.presets import category_preset
 
-from .facts import CardFacts, load_facts, result_files
-from .results import CardError, Figure, load_results, outdated
-from .text import generate_card
+from .checkpoint import fingerprint, read_components, read_config
 
 SAMPLES = "samples.png"
 """Pictures that a conversion leaves in the folder."""
@@ -39,28 +37,16 @@ def card_of_folder(
         facts = _with_samples(facts)
     return generate_card(
         facts,
-        hub.read_config(folder),
-        load_results(files, hub.fingerprint(folder)),
+        read_config(folder),
+        load_results(files, fingerprint(folder)),
         name=name,
-        components=hub.read_components(folder),
+        components=read_components(folder),
     )
 
 
 def outdated_results(file: str | Path, folder: str | Path) -> list[Path]:
     """Files of measurements, of those that the facts in ``file`` name, that another state of ``folder`` gave."""
-    return outdated(result_files(load_facts(file), file), hub.fingerprint(folder))
-
-
-def figure_sources(file: str | Path) -> dict[str, Path]:
-    """Path in a checkpoint's folder -> file to copy there, of the figures that the facts in ``file`` bring along.
-
-    CardError where one is not there.
-    """
-    sources = {f.path: Path(file).parent / f.source for f in load_facts(file).figures if f.source}
-    for source in sources.values():
-        if not source.is_file():
-            raise CardError(f"{file} names the figure {source}, which is not there.")
-    return sources
+    return outdated(result_files(load_facts(file), file), fingerprint(folder))
 
 
 def _with_samples(facts: CardFacts) -> CardFacts:

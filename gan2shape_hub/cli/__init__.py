@@ -1,0 +1,40 @@
+"""The command ``gan2shape``: each subcommand is a module with ``main(arguments)``, and answers --help at once.
+
+The same commands are ``scripts/*.py`` in a clone of the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gan2shape_hub.version import __version__
+
+COMMANDS = {
+    "reconstruct": "an image or a seed of the generator to a textured 3D model",
+    "folder": "a folder of photographs to a folder of reconstructions",
+    "demo": "the page in a browser, on this machine",
+    "convert": "StyleGAN2 checkpoints of other projects to a checkpoint folder",
+    "card": "the model card of a checkpoint",
+    "push": "a checkpoint folder to a repository of the Hugging Face Hub",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return importlib.import_module(f"{__name__}.{arguments[0]}").main(arguments[1:])
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="gan2shape",
+        description="Single-image 3D shape out of a 2D GAN. `gan2shape COMMAND --help` has the options and examples.",
+        epilog="\n".join(["commands:", *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gan2shape-hub {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help="one of those below, with its options")
+    parser.parse_args(arguments)  # help, version, or what is wrong: any of them ends here
+    return 2

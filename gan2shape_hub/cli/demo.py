@@ -1,0 +1,39 @@
+"""The demo: a page in the browser, served from this machine, offline.
+
+Examples:
+    gan2shape demo --open
+    gan2shape demo --host 0.0.0.0 --port 8000      for the whole network
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from gan2shape_hub.cli.common import require
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="gan2shape demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--host", help="address to listen on (default: this machine alone; 0.0.0.0: the network)")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument("--open", action="store_true", help="open a browser")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+    try:
+        require("gradio", "demo", "the demo")
+        from gan2shape_hub.demo.desk import Desk
+        from gan2shape_hub.demo.page import build, launch
+
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was written is removed then too
+        desk = Desk()
+        launch(build(desk), desk, server_name=options.host, server_port=options.port, inbrowser=options.open)
+    except OSError as error:
+        print(f"gan2shape demo: {error}", file=sys.stderr)
+        return 1
+    return 0

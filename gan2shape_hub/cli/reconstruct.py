@@ -1,0 +1,178 @@
+"""Image in, textured 3D model out.
+
+Examples:
+    gan2shape reconstruct --seed 7 --output out/              a generated face
+    gan2shape reconstruct photo.jpg --output out/             the largest face of a photograph
+    gan2shape reconstruct group.jpg --face 1 --output out/    its second largest
+    gan2shape reconstruct photo.jpg --tune --views -15,15 --light left --paste --output out/
+                                                              turned, relit, and put back into the photograph
+    gan2shape reconstruct --seed 7 --preset balanced --views -30,-15,0,15,30 --output out/
+    gan2shape reconstruct --seed 7 --output out/ --json       one JSON object on standard output
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output, progress
+
+STEPS = {
+    "invert": "finding the latent",
+    "tune": "adapting a copy of the generator",
+    "prior": "starting from an ellipsoid",
+    "adjust": "shape: relief and poses from turned views",
+    "decompose": "step 1: albedo",
+    "explore": "step 2: projecting pseudo views",
+    "collect": "step 2: collecting views",
+    "refine": "step 3: shape from all views",
+}
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="gan2shape reconstruct", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("image", nargs="?", help="a photograph (its face is found and aligned); or use --seed")
+    parser.add_argument("--no-align", action="store_true", help="take the photograph's central square as it is")
+    parser.add_argument("--face", type=int, help="which face of several, 0 being the largest (default)")
+    parser.add_argument("--tune", action="store_true", help="adapt a copy of the generator to the photograph: closer")
+    parser.add_argument("--seed", type=int, help="reconstruct the generated face of this seed")
+    parser.add_argument("--truncation", type=float, help="variety of generated faces, 0..1 (default: the checkpoint's)")
+    parser.add_argument("--output", "-o", required=True, help="folder to write")
+    add_checkpoint(parser)
+    parser.add_argument("--preset", help=PRESETS)
+    parser.add_argument("--run-seed", type=int, default=0, help="seed of the reconstruction's randomness")
+    parser.add_argument("--device", help="cpu, cuda, mps, ... (default: what accelerate finds)")
+    parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
+    parser.add_argument("--views", help="yaw angles in degrees, such as -30,0,30: also save these through the GAN")
+    parser.add_argument("--light", action="append", default=[], help="left, right, top, rim, ...: also save relit")
+    parser.add_argument(
+        "--paste",
+        nargs="?",
+        const="gan",
+        choices=("gan", "rendered"),
+        help="also save each of --views and --light inside the whole photograph, made by the generator (default) or "
+        "rendered with the photograph's own pixels",
+    )
+    parser.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    if (options.image is None) == (options.seed is None):
+        parser.error("give either an image or --seed")
+    if options.paste and options.image is None:
+        parser.error("--paste needs a photograph: a generated face has none")
+    if options.paste and not (options.views or options.light):
+        parser.error("--paste needs an edit: give --views or --light, or both")
+    for name in ("seed", "run_seed"):
+        if not 0 <= (getattr(options, name) or 0) < 2**63:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}, must be 0 or more and below 2^63")
+    try:
+        views = [float(v) for v in options.views.split(",")] if options.views else []
+        if not all(math.isfinite(v) for v in views):
+            raise ValueError
+    except ValueError:
+        parser.error(f"--views is '{options.views}', must be numbers separated by commas, such as -30,0,30")
+    options.views = views
+    return options
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """``--views -30,0`` as ``--views=-30,0``: argparse takes a list that starts with a minus for another option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--views" and argument[:1] == "-" and argument[1:2] in "0123456789.":
+            joined[-1] = f"--views={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"reconstruct: {message}", file=sys.stderr)
+            report = reconstruct(options)
+        print(json.dumps(report) if options.json else f"{options.output}: {', '.join(report['files'])}")
+        return 0
+    except KeyboardInterrupt:
+        message, code = "stopped: nothing half-written was left.", 130
+    except (OSError, ValueError, FloatingPointError) as error:
+        message, code = str(error), 1
+    print(f"reconstruct: {message}", file=sys.stderr)
+    return code
+
+
+def check(options: argparse.Namespace) -> None:
+    """Whatever can be known to be wrong before the checkpoint's weights are loaded; OSError, ValueError say it."""
+    check_output(Path(options.output))
+    if options.truncation is not None and not 0 <= options.truncation <= 1:
+        raise ValueError(f"truncation is {options.truncation}, must be between 0 and 1.")
+    # Imported here, so that --help and mistakes in the arguments are answered at once.
+    from gan2shape_hub import hub
+    from gan2shape_hub.accelerator import check_device
+    from gan2shape_hub.results.edit import preset_light
+    from gan2shape_hub.stages.prepare import load_image
+
+    if options.device is not None:
+        check_device(options.device)
+    for light in options.light:
+        preset_light(light)
+    options.checkpoint = options.checkpoint or hub.default_checkpoint()
+    hub.read_config(hub.resolve(options.checkpoint, only=())).schedule(options.preset)
+    if options.image is not None:
+        load_image(options.image)
+
+
+def reconstruct(options: argparse.Namespace) -> dict:
+    """Do what the command line asks for; what is reported about it."""
+    begun = time.perf_counter()
+    check(options)
+    from gan2shape_hub import GAN2ShapePipeline
+    from gan2shape_hub.results.image_files import write_image
+
+    pipeline = GAN2ShapePipeline.from_pretrained(
+        options.checkpoint, device=options.device, mixed_precision=options.precision
+    )
+    item = options.image
+    if options.seed is not None:
+        item = pipeline.sample(seed=options.seed, truncation=options.truncation)
+    with progress(options.quiet) as show:
+        result = pipeline(
+            item,
+            preset=options.preset,
+            seed=options.run_seed,
+            callback=lambda now: show(
+                now.fraction, STEPS[now.step], f"{now.iteration}/{now.iterations}, loss {now.loss:.3f}"
+            ),
+            align=not options.no_align,
+            face_index=options.face,
+            tuned=options.tune,
+        )
+    result.settings.update(checkpoint=options.checkpoint, image=options.image)
+    if result.settings.get("faces", 0) > 1 and options.face is None:
+        print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
+    # All pictures are made before anything is written.
+    edits = {f"rotated_{yaw:+g}.png": result.rotate(yaw, through_gan=True) for yaw in options.views}
+    edits |= {f"relit_{light}.png": result.relight(light, through_gan=True) for light in options.light}
+    if options.paste:
+        gan = options.paste == "gan"
+        for yaw in options.views:
+            edits[f"photograph_rotated_{yaw:+g}.png"] = result.edit_photograph(yaw, through_gan=gan)
+        for light in options.light:
+            edits[f"photograph_relit_{light}.png"] = result.edit_photograph(light=light, through_gan=gan)
+    files = result.save(options.output, turntable=not options.no_turntable)
+    files += [write_image(Path(options.output) / name, picture) for name, picture in edits.items()]
+    return {
+        "output": str(options.output),
+        "files": [file.name for file in files],
+        "seconds": round(time.perf_counter() - begun, 1),
+        **{key: result.settings[key] for key in ("preset", "seed", "psnr_db")},
+    }

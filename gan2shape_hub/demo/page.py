@@ -1,0 +1,366 @@
+"""The page: layout and wiring only. docs/demo.md has what it does, and the API."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from gan2shape_hub.demo import files, markup
+from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.endpoints import Endpoints
+from gan2shape_hub.demo.photograph import Photograph
+from gan2shape_hub.demo.quick import ball_of_preset
+from gan2shape_hub.demo.workspace import LIFETIME_S, Comings
+from gan2shape_hub.results.edit import LIGHT_PRESETS
+
+EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
+MAX_UPLOAD = "20mb"
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+AT_ONCE = {**QUIET, "queue": False}
+LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
+EDIT = {"api_visibility": "private", "concurrency_id": "edits", "concurrency_limit": 2, "show_progress": "minimal"}
+
+
+def build(desk: Desk) -> gr.Blocks:
+    """The page and its endpoints. What it writes goes to the desk's folder, which ends with the program."""
+    # Uploads too, and so that Gradio serves the sessions' files from where they are, without copies of its own.
+    os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
+    gr.set_static_paths([str(path) for path in EXAMPLES])  # shown from where they are: the folder is the visitors' own
+    with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
+        _endpoints(Endpoints(desk))  # first: events of the page are named too, after their handlers
+        gr.HTML(markup.HEADER)
+        shown = gr.State()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=320):
+                make = _make(desk)
+            with gr.Column(scale=6, min_width=320):
+                empty = gr.Column(elem_id="empty")
+                with empty:
+                    gr.HTML(markup.EMPTY)
+                # Always there, hidden by its class: a viewer that appears together with its model stays empty.
+                results = gr.Column(elem_id="results", elem_classes="waiting")
+                with results, gr.Tabs(elem_id="result_tabs"):
+                    look = _look(desk)
+                    light = _light(desk)
+                    turn = _turn(desk)
+                    take = _take()
+        gr.HTML(markup.FOOTER)
+
+        outputs = [make["card"], make["start"], make["stop"]]
+        ran = make["start"].click(
+            desk.run,
+            [make["preset"], make["run_seed"], make["tuned"]],
+            outputs,
+            **QUIET,
+            concurrency_id="runs",
+            concurrency_limit=desk.line.max_waiting + 2,  # the desk's own line decides who works
+        )
+        make["stop"].click(desk.stop, None, None, **AT_ONCE)
+        ran.then(desk.make_room, None, [empty, results], **AT_ONCE).then(
+            desk.show,
+            shown,
+            [
+                shown,
+                look["viewer"],
+                look["surface"],
+                look["compare"],
+                look["depth"],
+                look["normals"],
+                take["command"],
+                take["settings"],
+                light["paste"],
+            ],
+            **QUIET,
+        ).then(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
+        # A new result brings its own pictures; the event fires only when the result is another one.
+        shown.change(desk.relight, light["values"], light["picture"], **QUIET)
+        shown.change(desk.turn, turn["values"], turn["picture"], **QUIET)
+        shown.change(desk.strip, turn["values"][1], turn["strip"], **QUIET)
+        shown.change(lambda: gr.Image(value=None, visible=False), None, light["pasted"], **AT_ONCE)
+        shown.change(
+            desk.make_files,
+            None,
+            [*take["buttons"], look["turntable"]],
+            **QUIET,
+            concurrency_id="files",
+            concurrency_limit=1,
+        )
+        demo.load(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
+    return demo
+
+
+def _make(desk: Desk) -> dict[str, gr.Component]:
+    """Choose or draw a picture, see how it is prepared, start and stop."""
+    default = desk.shelf.default
+    presets = desk.presets(default)
+    config = desk.shelf.config(default)
+    with gr.Tabs(elem_id="sources"):
+        with gr.Tab("Photograph", id="photograph") as photograph_tab:
+            photo = Photograph(
+                label="A face from the front: drop, paste, upload or take a picture",
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "webcam", "clipboard"],
+                height=280,
+                elem_id="photo",
+                buttons=[],
+            )
+            if EXAMPLES:
+                gr.Examples([[str(path)] for path in EXAMPLES], photo, label="Examples", elem_id="examples")
+            face = gr.Dropdown([("the largest", 0)], value=0, label="Face", visible=False, elem_id="face")
+            cut_out = gr.Checkbox(False, label="Already cut out: take the central square", elem_id="cut_out")
+        with gr.Tab("Generated face", id="generated") as generated_tab:
+            with gr.Row(equal_height=True):
+                seed = gr.Number(7, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=90)
+                surprise = gr.Button("Surprise me", elem_id="surprise", min_width=120)
+            variety = gr.Slider(
+                0,
+                1,
+                config.truncation,
+                step=0.05,
+                label="Variety",
+                info="0 is the average face, 1 everything the generator can draw",
+                elem_id="variety",
+            )
+            drawn = gr.Button("Draw this face", elem_id="draw")
+    with gr.Row(equal_height=True, elem_id="prepared"):
+        crop = gr.Image(label="What is reconstructed", interactive=False, height=180, elem_id="crop", buttons=[])
+        mask = gr.Image(label="What counts", interactive=False, height=180, elem_id="mask", buttons=[], min_width=90)
+    note = gr.HTML("", elem_id="note", elem_classes="note")
+    preset = gr.Radio(
+        presets,
+        value=config.default_preset if config.default_preset in presets else presets[0],
+        label="Preset",
+        info="Times are measured on this machine",
+        elem_id="preset",
+    )
+    with gr.Accordion("Options", open=False, elem_id="options"):
+        checkpoint = gr.Dropdown(
+            desk.checkpoints(),
+            value=default,
+            label="Category",
+            info="A folder or the id of a Hub repository; one is in memory at a time",
+            allow_custom_value=True,
+            elem_id="checkpoint",
+        )
+        about = gr.HTML("", elem_id="about", elem_classes="note")
+        tuned = gr.Checkbox(False, label="Adapt the generator to the photograph (closer, slower)", elem_id="tuned")
+        run_seed = gr.Number(0, label="Seed of the reconstruction", precision=0, minimum=0, elem_id="run_seed")
+    with gr.Row():
+        start = gr.Button("Reconstruct", variant="primary", elem_id="start", scale=3)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=80)
+    card = gr.HTML("", elem_id="progress")
+
+    prepared = [crop, mask, note]
+    timed = {"fn": desk.estimates, "inputs": [checkpoint, tuned], "outputs": preset, **QUIET}
+    photo_inputs, photo_outputs = [photo, checkpoint, face, cut_out], [photo, *prepared, face]
+    gr.on([photo.change, face.input, cut_out.input], desk.photograph_chosen, photo_inputs, photo_outputs, **QUIET).then(
+        **timed
+    )
+    photograph_tab.select(desk.photograph_chosen, photo_inputs, photo_outputs, **QUIET)
+    face_inputs = [seed, variety, checkpoint]
+    gr.on(
+        [drawn.click, seed.submit, generated_tab.select],
+        desk.face_wanted,
+        face_inputs,
+        prepared,
+        **EDIT,
+        trigger_mode="always_last",
+    ).then(**timed)
+    surprise.click(desk.random_seed, None, seed, **AT_ONCE).then(desk.face_wanted, face_inputs, prepared, **EDIT)
+    checkpoint.change(desk.checkpoint_chosen, checkpoint, [preset, about, crop, mask, note], **QUIET).then(**timed)
+    tuned.change(**timed)
+    return {
+        "checkpoint": checkpoint,
+        "tuned": tuned,
+        "run_seed": run_seed,
+        "preset": preset,
+        "start": start,
+        "stop": stop,
+        "card": card,
+    }
+
+
+def _look(desk: Desk) -> dict[str, gr.Component]:
+    """The model and its maps."""
+    with gr.Tab("Model", id="model"):
+        viewer = gr.Model3D(
+            label="Drag to turn, scroll to zoom",
+            camera_position=(90, 90, 1.5),
+            height=460,
+            interactive=False,
+            elem_id="viewer",
+        )
+        surface = gr.Radio(["Textured", "Shape"], value="Textured", label="Surface", elem_id="surface")
+        with gr.Row(equal_height=True):
+            compare = gr.ImageSlider(
+                label="Input and reconstruction", interactive=False, height=300, elem_id="compare", buttons=[]
+            )
+            turntable = gr.Video(
+                label="Turntable",
+                interactive=False,
+                autoplay=True,
+                loop=True,
+                height=300,
+                elem_id="turntable",
+                buttons=[],
+            )
+        with gr.Row():
+            depth = gr.Image(label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"])
+            normals = gr.Image(label="Normals", interactive=False, elem_id="normals", buttons=["fullscreen"])
+    surface.input(desk.surface, surface, viewer, **EDIT)
+    return {
+        "viewer": viewer,
+        "surface": surface,
+        "compare": compare,
+        "turntable": turntable,
+        "depth": depth,
+        "normals": normals,
+    }
+
+
+def _light(desk: Desk) -> dict[str, gr.Component]:
+    """Another light, while the slider moves."""
+    right, up, ambient, diffuse = ball_of_preset("left")
+    with gr.Tab("Relight", id="relight"):
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=280):
+                picture = gr.Image(
+                    label="Relit", interactive=False, elem_id="relit", buttons=["download", "fullscreen"]
+                )
+            with gr.Column(scale=2, min_width=240):
+                ball = gr.HTML(
+                    [right, up],
+                    html_template=markup.BALL_HTML,
+                    css_template=markup.BALL_CSS,
+                    js_on_load=markup.BALL_JS,
+                    elem_id="ball",
+                )
+                with gr.Row(elem_classes="chips"):
+                    chips = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in LIGHT_PRESETS}
+                sliders = [
+                    gr.Slider(-1, 1, right, step=0.01, label="Left – right", elem_id="light_right"),
+                    gr.Slider(-1, 1, up, step=0.01, label="Below – above", elem_id="light_up"),
+                    gr.Slider(0, 1, ambient, step=0.01, label="Ambient", elem_id="light_ambient"),
+                    gr.Slider(0, 1.2, diffuse, step=0.01, label="Diffuse", elem_id="light_diffuse"),
+                ]
+        with gr.Row():
+            photographic = gr.Button("Photographic (through the GAN)", elem_id="relight_gan")
+            paste = gr.Button("Paste into the photograph", elem_id="paste", visible=False)
+        pasted = gr.Image(
+            label="In the photograph",
+            interactive=False,
+            visible=False,
+            elem_id="pasted",
+            buttons=["download", "fullscreen"],
+        )
+    gr.on([slider.change for slider in sliders], desk.relight, sliders, picture, **LIVE)
+    ball.input(None, ball, sliders[:2], js="(p) => [p[0], p[1]]", **AT_ONCE)
+    gr.on([s.input for s in sliders[:2]], None, sliders[:2], ball, js="(x, y) => [[x, y]]", **AT_ONCE)
+    for name, chip in chips.items():
+        values = list(ball_of_preset(name))
+        chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
+    photographic.click(desk.relight_through_gan, sliders, picture, **EDIT)
+    paste.click(desk.paste, sliders, pasted, **EDIT)
+    return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
+
+
+def _turn(desk: Desk) -> dict[str, gr.Component]:
+    """Another side."""
+    yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
+    with gr.Tab("Rotate", id="rotate"):
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=280):
+                picture = gr.Image(
+                    label="Turned", interactive=False, elem_id="turned", buttons=["download", "fullscreen"]
+                )
+            with gr.Column(scale=2, min_width=240):
+                yaw = gr.Slider(-yaw_limit, yaw_limit, 30, step=1, label="Yaw, degrees", elem_id="yaw")
+                pitch = gr.Slider(-pitch_limit, pitch_limit, 0, step=1, label="Pitch, degrees", elem_id="pitch")
+                photographic = gr.Button("Photographic (through the GAN)", elem_id="rotate_gan")
+                with gr.Row():
+                    rendered = gr.Button("Strip of views", elem_id="strip_quick")
+                    synthesised = gr.Button("Photographic strip", elem_id="strip_gan")
+        strip = gr.Gallery(
+            label="Views",
+            columns=5,
+            height=190,
+            object_fit="cover",
+            interactive=False,
+            elem_id="strip",
+            buttons=["download_all", "fullscreen"],
+        )
+    gr.on([yaw.change, pitch.change], desk.turn, [yaw, pitch], picture, **LIVE)
+    photographic.click(desk.turn_through_gan, [yaw, pitch], picture, **EDIT)
+    rendered.click(desk.strip, pitch, strip, **EDIT)
+    synthesised.click(desk.strip_through_gan, pitch, strip, **EDIT)
+    return {"values": [yaw, pitch], "picture": picture, "strip": strip}
+
+
+def _take() -> dict[str, gr.Component | list[gr.Component]]:
+    """The files."""
+    with gr.Tab("Take away", id="take"):
+        with gr.Row(elem_id="downloads"):
+            buttons = [
+                gr.DownloadButton(f"{d.label} …", interactive=False, elem_id=f"get_{d.key}") for d in files.DOWNLOADS
+            ]
+        gr.HTML('<p class="note">The same result from the command line:</p>')
+        command = gr.HTML("", elem_id="command")
+        with gr.Accordion("All settings", open=False):
+            settings = gr.JSON(show_label=False, elem_id="settings")
+    return {"buttons": buttons, "command": command, "settings": settings}
+
+
+def _endpoints(endpoints: Endpoints) -> None:
+    """Named endpoints, on components that nobody sees."""
+    with gr.Column(visible=False):
+        image, picture, file = Photograph(type="filepath", image_mode=None), gr.Image(), gr.File()
+        seed, number, words = gr.Number(precision=0), gr.Number(), gr.Textbox()
+        preset, checkpoint, result_id, kind = gr.Textbox(""), gr.Textbox(""), gr.Textbox(""), gr.Textbox("obj")
+        run_seed, face = gr.Number(0, precision=0), gr.Number(0, precision=0)
+        tuned, photographic, model, told = gr.Checkbox(False), gr.Checkbox(False), gr.Model3D(), gr.JSON()
+        variety, right, up = gr.Number(-1), gr.Number(-0.7), gr.Number(0.2)
+        ambient, diffuse, yaw, pitch = gr.Number(0.4), gr.Number(0.8), gr.Number(30), gr.Number(0)
+        trigger = gr.Button()
+    runs = {"concurrency_id": "runs"}
+    trigger.click(
+        endpoints.reconstruct,
+        [image, seed, preset, checkpoint, run_seed, tuned, face],
+        [model, picture, told],
+        api_name="reconstruct",
+        **runs,
+    )
+    edit = {"concurrency_id": "edits"}
+    trigger.click(endpoints.sample, [seed, variety, checkpoint], [picture, number], api_name="sample", **edit)
+    trigger.click(
+        endpoints.relight,
+        [result_id, right, up, ambient, diffuse, photographic],
+        picture,
+        api_name="relight",
+        **edit,
+    )
+    trigger.click(endpoints.rotate, [result_id, yaw, pitch, photographic], picture, api_name="rotate", **edit)
+    trigger.click(endpoints.download, [result_id, kind], file, api_name="download", **edit)
+    trigger.click(endpoints.stop, None, words, api_name="stop", queue=False)
+
+
+def launch(demo: gr.Blocks, desk: Desk, **options) -> tuple:
+    """Serve the page of a desk. ``options`` go to ``gr.Blocks.launch``; the manners are fixed here."""
+    demo.queue(max_size=32, default_concurrency_limit=4)
+    return demo.launch(
+        theme=markup.theme(),
+        css=markup.CSS,
+        head=markup.HEAD,
+        max_file_size=MAX_UPLOAD,
+        run_history=False,  # it would keep people's photographs in the browser
+        footer_links=["api", "settings"],
+        mcp_server=importlib.util.find_spec("mcp") is not None,
+        ssr_mode=False,
+        share=False,
+        app_kwargs={"middleware": [Middleware(Comings, workspace=desk.workspace)]},
+        **options,
+    )
