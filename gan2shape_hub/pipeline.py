@@ -108,54 +108,69 @@ class GAN2ShapePipeline:
             module.to(self.device)
         return self
 
+    def __repr__(self) -> str:
+        names = ", ".join(name for name in self.components if name != "generator")
+        generator = type(self.generator).__name__
+        return f"GAN2ShapePipeline({self.config.category!r}, {generator}, [{names}], device={str(self.device)!r})"
+
     # -- folders and the Hub -------------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_folder: str | Path,
+        pretrained_model_name_or_path: str | Path,
         *,
+        subfolder: str | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
         variant: str | None = None,
-        dtype: torch.dtype | str = torch.float32,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         low_memory: bool = True,
         mixed_precision: str = "no",
-        **component_overrides: nn.Module | None,
+        **component_overrides: Any,
     ) -> GAN2ShapePipeline:
         """Load a checkpoint folder or Hub repository.
 
         Args:
-            name_or_folder: an existing folder wins over a Hub id ``org/name``.
+            pretrained_model_name_or_path: an existing folder wins over a Hub id ``org/name``.
+            subfolder: where in that folder or repository the checkpoint is.
             revision, token, cache_dir, force_download, local_files_only: as ``huggingface_hub`` has them.
             variant: weights named ``model.<variant>.safetensors``.
-            dtype: of the weights in memory, ``torch.float32``, ``torch.float16`` or ``torch.bfloat16`` (or ``"fp32"``,
-                ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32.
+            dtype: of the weights in memory, ``torch.float32`` (None), ``torch.float16`` or ``torch.bfloat16`` (or
+                ``"fp32"``, ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32. ``torch_dtype`` is the
+                same by its older name.
             device: None takes the GPU, MPS or CPU that accelerate finds. Weights go there straight from the files.
             low_memory: never hold a second copy of the weights while loading; False builds every network in full
                 before it is filled. The pipeline is the same.
             mixed_precision: "no", "bf16" or "fp16" autocast of the networks during reconstruction.
             component_overrides: a component by name (``depth_net=...``), or None to leave it out; its files are
-                neither fetched nor looked at.
+                neither fetched nor looked at. Of arguments that diffusers has, those that ask for what is done anyway
+                (``use_safetensors=True``) are taken.
 
         Raises:
             OSError: one sentence naming what is missing or malformed, and the remedy.
             ValueError: ``dtype``, ``device``, ``variant`` or ``mixed_precision`` is none that there is.
+            TypeError: no such argument, or one of diffusers that asks for what is not done here.
         """
+        component_overrides = hub.check_foreign(component_overrides)
         unknown = set(component_overrides) - {"generator", *OPTIONAL_COMPONENTS}
         if unknown:
             raise TypeError(
                 f"from_pretrained has no argument {sorted(unknown)[0]!r}: components are generator, "
                 f"{', '.join(OPTIONAL_COMPONENTS)}."
             )
-        dtype = hub.check_dtype(dtype)
+        given = {hub.check_dtype(one) for one in (dtype, torch_dtype) if one is not None}
+        if len(given) > 1:
+            raise ValueError(f"dtype is {dtype!r} and torch_dtype {torch_dtype!r}: give one of them.")
         place = make_accelerator(None if device is None else check_device(device), mixed_precision).device
         folder = hub.resolve(
-            name_or_folder,
+            pretrained_model_name_or_path,
+            subfolder=subfolder,
             revision=revision,
             token=token,
             cache_dir=cache_dir,
@@ -167,7 +182,7 @@ class GAN2ShapePipeline:
         config, components = hub.load_components(
             folder,
             variant=variant,
-            dtype=dtype,
+            dtype=given.pop() if given else torch.float32,
             device=place if device is None else device,
             overrides=component_overrides or None,
             low_memory=low_memory,
@@ -191,8 +206,10 @@ class GAN2ShapePipeline:
         Args:
             variant: part of the weights' names, ``model.<variant>.safetensors``.
             max_shard_size: larger components are split into files of at most so many bytes (``"500MB"``, or a number).
-            dtype: floating point tensors are stored as it (None: as they are).
-            card: text of README.md (None keeps the one that is there, or writes a plain one).
+            dtype: floating point tensors are stored as it. None: as they are; weights in float32 that came from files
+                of half precision as in those.
+            card: text of README.md (None keeps the one that is there, or writes a plain one with the configuration's
+                licence).
 
         Raises:
             OSError: ``folder`` holds something else, or cannot be written.
@@ -204,7 +221,7 @@ class GAN2ShapePipeline:
             card=card,
             variant=variant,
             max_shard_size=max_shard_size,
-            dtype=None if dtype is None else hub.check_dtype(dtype),
+            dtype=hub.stored_dtypes(self.components) if dtype is None else hub.check_dtype(dtype),
         )
 
     def push_to_hub(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub.cli import reconstruct
+from gan2shape_hub.cli.common import progress, require
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 
 
@@ -213,3 +215,50 @@ def test_the_examples_in_the_help_are_arguments():
     for line in lines:
         options = reconstruct.parse_arguments(line.split("   ")[0].split())
         assert options.output == "out/"
+
+
+def test_mistakes_are_told_before_the_weights_are_read(capsys, checkpoint, tmp_path):
+    """The checkpoint's configuration alone is enough for that."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    out = tmp_path / "out"
+    assert "preset is 'slow'" in fails(capsys, bare, "--seed", 1, "-o", out, "--preset", "slow")
+    assert "absent.png' does not exist" in fails(capsys, bare, tmp_path / "absent.png", "-o", out)
+    assert "model_index.json is missing" in fails(capsys, bare, "--seed", 1, "-o", out)  # only now
+
+
+def test_without_a_checkpoint_one_sentence_says_what_to_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("GAN2SHAPE_CHECKPOINT", raising=False)
+    monkeypatch.setattr("gan2shape_hub.hub.default.BESIDE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert reconstruct.main(["--seed", "1", "-o", "out"]) == 1
+    assert capsys.readouterr().err.startswith("reconstruct: no checkpoint was named and checkpoints/face is not here: ")
+
+
+def test_help_names_every_preset_and_needs_no_networks():
+    program = [sys.executable, "-X", "importtime", "-c", "from gan2shape_hub.cli import main; main()"]
+    done = subprocess.run([*program, "reconstruct", "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "instant, fast, balanced or paper" in " ".join(done.stdout.split())
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
+    assert re.search(r"\| +gan2shape_hub$", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_one_line_on_a_terminal_and_few_in_a_file(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with progress() as show:
+        for step in range(1, 5):
+            show(step / 4, "step 1" if step < 3 else "step 2", f"{step}/4")
+    err = capsys.readouterr().err
+    assert err.count("\n") == (1 if terminal else 3)
+    assert err.split("\n")[-2].lstrip("\r").split("\r")[-1].startswith("100% step 2 4/4")
+    with progress(quiet=True) as show:
+        show(1, "step 1")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_an_extra_has_is_named():
+    require("torch", "demo", "the demo")
+    with pytest.raises(OSError, match=r"the demo needs nowhere_to_be_found: pip install 'gan2shape-hub\[demo\]'"):
+        require("nowhere_to_be_found", "demo", "the demo")

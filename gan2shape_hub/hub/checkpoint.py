@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def save_components(
     *,
     card: str | None = None,
     variant: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     max_shard_size: int | str = "5GB",
     overwrite: bool = True,
 ) -> Path:
@@ -54,7 +54,8 @@ def save_components(
         components: component name (see ``layout.SLOTS``) -> network; the generator is required.
         card: text of README.md; None keeps the card that is there, or writes a plain one.
         variant: part of the weights' file names, such as ``"fp16"``.
-        dtype: store floating point tensors as this (``torch.float16``, ``torch.bfloat16``); None: as they are.
+        dtype: store floating point tensors as this (``torch.float16``, ``torch.bfloat16``), or component name -> dtype;
+            None, or a component without one: as they are.
         max_shard_size: bytes, or a text such as ``"5GB"``; larger components are split.
         overwrite: replace a checkpoint that is there; files that are no part of one (``.git``, figures) stay.
 
@@ -64,6 +65,7 @@ def save_components(
     folder = Path(folder)
     index = _index_of(components)
     _check_target(folder, overwrite)
+    dtypes = dtype if isinstance(dtype, Mapping) else dict.fromkeys(components, dtype)
     if card is None:
         old = folder / CARD
         card = old.read_text(encoding="utf-8") if old.exists() else minimal_card(config)
@@ -79,10 +81,23 @@ def save_components(
                 {"_class_name": type(network).__name__, **network.config}, indent=2, sort_keys=True, allow_nan=False
             )
             (place / CONFIG).write_text(text + "\n", encoding="utf-8")
-            write_weights(place, network.state_dict(), variant=variant, dtype=dtype, max_shard_size=max_shard_size)
+            options = {"variant": variant, "dtype": dtypes.get(slot), "max_shard_size": max_shard_size}
+            write_weights(place, network.state_dict(), **options)
             for file in place.iterdir():  # safetensors makes files that nobody else may read
                 shutil.copymode(place / CONFIG, file)
     return folder
+
+
+def stored_dtypes(components: dict[str, nn.Module]) -> dict[str, torch.dtype]:
+    """Component name -> dtype of the files that it came from, of those that memory holds in float32: saved so, a
+    checkpoint does not grow."""
+    stored = {name: getattr(network, "stored_dtype", None) for name, network in components.items()}
+    in_float32 = {name for name, network in components.items() if _dtypes_of(network) == {torch.float32}}
+    return {name: dtype for name, dtype in stored.items() if dtype is not None and name in in_float32}
+
+
+def _dtypes_of(network: nn.Module) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()}
 
 
 def write_card(folder: str | os.PathLike, card: str) -> None:
@@ -269,6 +284,7 @@ def _build(
     network.load_state_dict(read_weights(files, dtype=dtype, device=device), strict=True, assign=True)
     if dtype is not None:
         network.to(dtype=dtype)
+    network.stored_dtype = files.dtype
     return network.to(device).requires_grad_(False).eval()
 
 

@@ -11,6 +11,8 @@ from .layout import INDEX
 VARIABLE = "GAN2SHAPE_CHECKPOINT"
 """Environment variable: a folder or the id of a Hub repository."""
 FOLDER = Path("checkpoints") / "face"
+BESIDE = Path(__file__).resolve().parents[2]
+"""Where the package lies: a clone of the repository, or among installed packages."""
 
 
 def default_checkpoint() -> str:
@@ -18,7 +20,7 @@ def default_checkpoint() -> str:
     a clone of the repository; CheckpointError says what to do where there is neither."""
     if named := os.environ.get(VARIABLE, "").strip():
         return named
-    for place in (Path.cwd(), Path(__file__).resolve().parents[2]):
+    for place in (Path.cwd(), BESIDE):
         if (place / FOLDER / INDEX).is_file():
             return str(place / FOLDER)
     raise CheckpointError(

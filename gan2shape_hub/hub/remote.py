@@ -37,6 +37,7 @@ _Result = TypeVar("_Result")
 def resolve(
     name_or_folder: str | os.PathLike,
     *,
+    subfolder: str | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | os.PathLike | None = None,
@@ -48,14 +49,18 @@ def resolve(
     """A folder with every file that ``load_components`` needs.
 
     An existing folder wins (``revision`` and the rest then mean nothing); any other name is the id of a Hub repository,
-    of which only the needed files are fetched into the Hub's cache. ``only`` names the components to fetch.
+    of which only the needed files are fetched into the Hub's cache. ``only`` names the components to fetch,
+    ``subfolder`` is where in the folder or repository the checkpoint is.
 
     CheckpointError (an OSError) says what is wrong and what to do about it: no network, no such repository, a gated
     one, no such revision, a malformed id, a cache that holds only a part, one that cannot be written.
     """
+    inside = Path(subfolder or "")
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"subfolder is '{subfolder}', must be a path inside of the checkpoint's folder or repository.")
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
-        return folder
+        return folder / inside
     name = os.fspath(name_or_folder)
     if not isinstance(name_or_folder, str) or folder.exists():
         raise CheckpointError(f"{name} is not a folder: check the path, or give the id of a Hub repository.")
@@ -73,14 +78,14 @@ def resolve(
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
-                allow_patterns=file_patterns(variant, only),
+                allow_patterns=[(inside / pattern).as_posix() for pattern in file_patterns(variant, only)],
                 library_name=LIBRARY,
                 library_version=__version__,
             )
         )
     except ERRORS as error:
         raise _explained(error, name, revision, cache_dir) from error
-    snapshot = Path(path)
+    snapshot = Path(path) / inside
     _check_complete(snapshot, name, variant, only)
     return snapshot
 

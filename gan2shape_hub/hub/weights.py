@@ -20,6 +20,8 @@ _HEADER_LIMIT = 100_000_000
 """The format's own bound on the header, in bytes."""
 
 
+_STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""The format's names of floating point types."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Short names, which ``torch`` does not have."""
 
@@ -32,12 +34,18 @@ def check_dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
+_Entry = tuple[tuple[int, ...], str]
+"""Shape and type of a tensor in a file, the type by the format's name."""
+
+
 @dataclass(frozen=True)
 class WeightFiles:
     """The files of one component's weights and the shape of every tensor in them."""
 
     file_of: dict[str, Path]
     shape_of: dict[str, tuple[int, ...]]
+    dtype: torch.dtype | None
+    """Of all floating point tensors; None where they differ."""
     main: Path
     """The single file, or the index of the shards: what an error names."""
 
@@ -83,15 +91,15 @@ def inspect_weights(folder: Path, variant: str | None) -> WeightFiles:
     """
     single = folder / weights_name(variant).format(suffix="")
     if single.exists():
-        shapes = _read_header(single)
-        return WeightFiles({name: single for name in shapes}, shapes, single)
+        held = _read_header(single)
+        return _weight_files({name: single for name in held}, held, single)
     index = folder / shard_index_name(variant)
     if not index.exists():
         raise CheckpointError(f"{single} is missing: {_other_variants(folder, variant) or RESTORE}.")
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointError(f"{index} has no weight_map of tensor names to file names: {RESTORE}.")
-    shapes = {}
+    found: dict[str, _Entry] = {}
     for file in sorted(set(weight_map.values())):
         if Path(file).name != file:  # an index must not reach outside its folder
             raise CheckpointError(f"{index} points outside its folder ('{file}'): {RESTORE}.")
@@ -100,8 +108,14 @@ def inspect_weights(folder: Path, variant: str | None) -> WeightFiles:
         if held.keys() != listed:
             name = min(held.keys() ^ listed)
             raise CheckpointError(f"{folder / file} and {index.name} disagree about tensor '{name}': {RESTORE}.")
-        shapes.update(held)
-    return WeightFiles({name: folder / file for name, file in weight_map.items()}, shapes, index)
+        found.update(held)
+    return _weight_files({name: folder / file for name, file in weight_map.items()}, found, index)
+
+
+def _weight_files(file_of: dict[str, Path], held: dict[str, _Entry], main: Path) -> WeightFiles:
+    dtypes = {dtype for _, dtype in held.values()} & _STORED.keys()
+    dtype = _STORED[dtypes.pop()] if len(dtypes) == 1 else None
+    return WeightFiles(file_of, {name: shape for name, (shape, _) in held.items()}, dtype, main)
 
 
 def _other_variants(folder: Path, variant: str | None) -> str:
@@ -115,8 +129,8 @@ def _other_variants(folder: Path, variant: str | None) -> str:
     return "pass " + " or ".join(f"variant={v!r}" for v in sorted(found, key=str)) + ", which it has"
 
 
-def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors; checks that the file is as long as its header says."""
+def _read_header(file: Path) -> dict[str, _Entry]:
+    """Names, shapes and types of the tensors; checks that the file is as long as its header says."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -136,7 +150,7 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
-        shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
+        held = {name: (tuple(int(n) for n in entry["shape"]), str(entry["dtype"])) for name, entry in header.items()}
         expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise CheckpointError(f"{file} is not a safetensors file (its header is damaged): {RESTORE}.") from None
@@ -144,7 +158,7 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{file} is truncated ({size} of {expected} bytes): {RESTORE}.")
     if size > expected:
         raise CheckpointError(f"{file} is damaged ({size} bytes instead of {expected}): {RESTORE}.")
-    return shapes
+    return held
 
 
 def read_weights(files: WeightFiles, *, dtype: torch.dtype | None, device: torch.device) -> dict[str, Tensor]:

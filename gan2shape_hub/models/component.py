@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 
 class Component(nn.Module):
     """A network that can be rebuilt from ``config`` (its constructor arguments) and its state dict."""
+
+    stored_dtype: torch.dtype | None = None
+    """Of the floating point tensors in the files that it was loaded from; None: it was not, or they differ."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
