@@ -63,7 +63,7 @@ _WHOLE_MAPPING = ProjectionConfig(space=_SPACE, first_layer=0, relative=True, of
 
 _LOSS = LossConfig(perceptual_weight=0.5, smoothness_weight=0.01, discriminator_layers=4)
 
-# The reference reads the Gaussians from released files, which `convert_checkpoint.py gan2shape` takes
+# The reference reads the Gaussians from released files, which `gan2shape convert gan2shape` takes
 # over; until then these stand in (ours). The first three are the angles in units of 60 degrees, the second one yaw.
 _FACE_VIEW = diagonal_gaussian((0.0,) * 6, (0.08, 0.25, 0.03, 0.05, 0.05, 0.0))
 _OBJECT_VIEW = diagonal_gaussian((0.0,) * 6, (0.05, 0.35, 0.02, 0.05, 0.05, 0.0))

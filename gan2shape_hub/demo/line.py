@@ -24,7 +24,7 @@ class Line:
             if len(self._tickets) > self.max_waiting:
                 raise DemoError(
                     f"{self.max_waiting} visitors are waiting already: try again in a few minutes, or run the demo on "
-                    "your own machine with `python app.py`."
+                    "your own machine with `gan2shape demo`."
                 )
             ticket = object()
             self._tickets.append(ticket)
