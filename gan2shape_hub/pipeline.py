@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gan2shape_hub import hub
 from gan2shape_hub.accelerator import check_device, make_accelerator
-from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
+from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.pretrained import Pretrained
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample, Scene
 from gan2shape_hub.results.image_files import to_pil
@@ -35,10 +33,8 @@ from gan2shape_hub.stages.refine import refine
 from gan2shape_hub.stages.turn import collect_turned
 from gan2shape_hub.targets import Inputs, Item, check_items, check_masks, make_inputs
 
-OPTIONAL_COMPONENTS = ("discriminator", *SHAPE_COMPONENTS.values(), "perceptual", "masker")
 
-
-class GAN2ShapePipeline:
+class GAN2ShapePipeline(Pretrained):
     """Single-image 3D reconstruction out of a 2D GAN.
 
     Example:
@@ -112,150 +108,6 @@ class GAN2ShapePipeline:
         names = ", ".join(name for name in self.components if name != "generator")
         generator = type(self.generator).__name__
         return f"GAN2ShapePipeline({self.config.category!r}, {generator}, [{names}], device={str(self.device)!r})"
-
-    # -- folders and the Hub -------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        variant: str | None = None,
-        dtype: torch.dtype | str | None = None,
-        torch_dtype: torch.dtype | str | None = None,
-        device: torch.device | str | None = None,
-        low_memory: bool = True,
-        mixed_precision: str = "no",
-        **component_overrides: Any,
-    ) -> GAN2ShapePipeline:
-        """Load a checkpoint folder or Hub repository.
-
-        Args:
-            pretrained_model_name_or_path: an existing folder wins over a Hub id ``org/name``.
-            subfolder: where in that folder or repository the checkpoint is.
-            revision, token, cache_dir, force_download, local_files_only: as ``huggingface_hub`` has them.
-            variant: weights named ``model.<variant>.safetensors``.
-            dtype: of the weights in memory, ``torch.float32`` (None), ``torch.float16`` or ``torch.bfloat16`` (or
-                ``"fp32"``, ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32. ``torch_dtype`` is the
-                same by its older name.
-            device: None takes the GPU, MPS or CPU that accelerate finds. Weights go there straight from the files.
-            low_memory: never hold a second copy of the weights while loading; False builds every network in full
-                before it is filled. The pipeline is the same.
-            mixed_precision: "no", "bf16" or "fp16" autocast of the networks during reconstruction.
-            component_overrides: a component by name (``depth_net=...``), or None to leave it out; its files are
-                neither fetched nor looked at. Of arguments that diffusers has, those that ask for what is done anyway
-                (``use_safetensors=True``) are taken.
-
-        Raises:
-            OSError: one sentence naming what is missing or malformed, and the remedy.
-            ValueError: ``dtype``, ``device``, ``variant`` or ``mixed_precision`` is none that there is.
-            TypeError: no such argument, or one of diffusers that asks for what is not done here.
-        """
-        component_overrides = hub.check_foreign(component_overrides)
-        unknown = set(component_overrides) - {"generator", *OPTIONAL_COMPONENTS}
-        if unknown:
-            raise TypeError(
-                f"from_pretrained has no argument {sorted(unknown)[0]!r}: components are generator, "
-                f"{', '.join(OPTIONAL_COMPONENTS)}."
-            )
-        given = {hub.check_dtype(one) for one in (dtype, torch_dtype) if one is not None}
-        if len(given) > 1:
-            raise ValueError(f"dtype is {dtype!r} and torch_dtype {torch_dtype!r}: give one of them.")
-        place = make_accelerator(None if device is None else check_device(device), mixed_precision).device
-        folder = hub.resolve(
-            pretrained_model_name_or_path,
-            subfolder=subfolder,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            variant=variant,
-            only=tuple(name for name in hub.COMPONENTS if name not in component_overrides),
-        )
-        config, components = hub.load_components(
-            folder,
-            variant=variant,
-            dtype=given.pop() if given else torch.float32,
-            device=place if device is None else device,
-            overrides=component_overrides or None,
-            low_memory=low_memory,
-        )
-        try:
-            return cls(config, **components, device=device, mixed_precision=mixed_precision)
-        except ConfigError as error:  # networks that do not belong together
-            raise hub.CheckpointError(f"{folder}: {error}") from None
-
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        variant: str | None = None,
-        max_shard_size: int | str = "5GB",
-        dtype: torch.dtype | str | None = None,
-        card: str | None = None,
-    ) -> Path:
-        """Write the checkpoint folder that ``from_pretrained`` opens: whole or not at all, the same bytes every time.
-
-        Args:
-            variant: part of the weights' names, ``model.<variant>.safetensors``.
-            max_shard_size: larger components are split into files of at most so many bytes (``"500MB"``, or a number).
-            dtype: floating point tensors are stored as it. None: as they are; weights in float32 that came from files
-                of half precision as in those.
-            card: text of README.md (None keeps the one that is there, or writes a plain one with the configuration's
-                licence).
-
-        Raises:
-            OSError: ``folder`` holds something else, or cannot be written.
-        """
-        return hub.save_components(
-            folder,
-            self.config,
-            self.components,
-            card=card,
-            variant=variant,
-            max_shard_size=max_shard_size,
-            dtype=hub.stored_dtypes(self.components) if dtype is None else hub.check_dtype(dtype),
-        )
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-        commit_message: str = "Upload category",
-        token: str | bool | None = None,
-        variant: str | None = None,
-        max_shard_size: int | str = "5GB",
-        dtype: torch.dtype | str | None = None,
-        card: str | None = None,
-    ) -> str:
-        """Publish the checkpoint as a model repository of the Hub; returns the commit's (or pull request's) address.
-
-        ``private``, ``revision``, ``create_pr``, ``commit_message`` and ``token`` are as ``huggingface_hub`` has them,
-        the rest as in ``save_pretrained``. OSError in one sentence with the remedy.
-        """
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = self.save_pretrained(
-                Path(temporary) / "checkpoint", variant=variant, max_shard_size=max_shard_size, dtype=dtype, card=card
-            )
-            return hub.push(
-                folder,
-                repo_id,
-                private=private,
-                revision=revision,
-                create_pr=create_pr,
-                commit_message=commit_message,
-                token=token,
-            )
 
     # -- generating ----------------------------------------------------------------------------------------------
 
