@@ -115,10 +115,10 @@ def _check_complete(snapshot: Path, name: str, variant: str | None, only: tuple[
     missing = missing_files(snapshot, variant, only)
     if not missing:
         return
-    if INDEX in missing and not list(snapshot.glob("*/model*")):
+    if INDEX in missing and not list(snapshot.glob("*/model*.safetensors*")):
         raise CheckpointError(
             f"'{name}' has no {INDEX}, so it is no checkpoint of GAN2Shape (or its cached copy is incomplete): check "
-            "the id, or load it once with a network connection."
+            "the id, pass subfolder= where it holds one in a folder, or load it once with a network connection."
         )
     others = variants_in((snapshot / missing[0]).parent)
     hint = " or ".join(f"variant={v!r}" for v in others if v != variant)

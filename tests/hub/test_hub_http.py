@@ -394,6 +394,20 @@ def test_refusals(server, clients, published, cache, name, options, words):
     refused(load(clients, name, cache_dir=cache, **options), *words)
 
 
+def test_a_checkpoint_in_a_subfolder_is_fetched_alone(server, clients, folder, cache):
+    from hub_server import Repo
+
+    files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    server.repos["owner/several"] = Repo()
+    several = {f"{place}/{name}": data for place in ("faces", "cats") for name, data in files.items()}
+    server.repos["owner/several"].commit("main", several)
+    found = load(clients, "owner/several", subfolder="faces", cache_dir=cache)
+    assert not found.error, found.chain
+    assert found.result["digest"] == digest_of(folder)
+    assert [place.name for place in Path(found.result["folder"]).parent.iterdir()] == ["faces"]
+    refused(load(clients, "owner/several", cache_dir=cache), "has no model_index.json")
+
+
 def test_private_and_gated(server, clients, folder, cache):
     pushed = clients.run(PUSH, folder=str(folder), name="owner/hidden", options={"token": TOKEN, "private": True})
     assert not pushed.error, pushed.chain
