@@ -6,25 +6,29 @@ import os
 # PyTorch reads it at its first allocation; a value that the user has set stays.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
-from gan2shape_hub.pipeline import GAN2ShapePipeline, Sample
+from gan2shape_hub.cancel import CancelToken
+from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.errors import Cancelled, ConfigError, InputError
+from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.plan import Step
 from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.records import Progress
+from gan2shape_hub.records import PreparedPhotograph, Progress, Sample
 from gan2shape_hub.rendering import Light
-from gan2shape_hub.run import Cancelled
-from gan2shape_hub.stages.prepare import InputError
 from gan2shape_hub.version import __version__
 
 __all__ = [
+    "CancelToken",
     "Cancelled",
     "CategoryConfig",
     "ConfigError",
     "GAN2ShapePipeline",
     "InputError",
     "Light",
+    "PreparedPhotograph",
     "Progress",
     "Reconstruction",
     "Sample",
     "ScheduleConfig",
+    "Step",
     "__version__",
 ]

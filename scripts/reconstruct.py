@@ -23,16 +23,6 @@ import warnings
 from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "face"
-STEPS = {
-    "invert": "finding the latent",
-    "tune": "adapting a copy of the generator",
-    "prior": "starting from an ellipsoid",
-    "adjust": "shape: relief and poses from turned views",
-    "decompose": "step 1: albedo",
-    "explore": "step 2: projecting pseudo views",
-    "collect": "step 2: collecting views",
-    "refine": "step 3: shape from all views",
-}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -105,7 +95,7 @@ class ProgressBar:
 
             form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
             self._bar = tqdm(total=100, bar_format=form, file=sys.stderr, dynamic_ncols=True)
-        self._bar.set_description_str(f"{STEPS[progress.step]} {progress.iteration}/{progress.iterations}")
+        self._bar.set_description_str(f"{progress.label} {progress.iteration}/{progress.iterations}")
         self._bar.set_postfix_str(f"loss {progress.loss:.3f}", refresh=False)
         self._bar.update(max(progress.fraction * 100 - self._bar.n, 0))
 
