@@ -120,7 +120,8 @@ def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
         mask = torch.from_numpy(np.array(mask.convert("L") if isinstance(mask, Image.Image) else mask))
         mask = mask / 255 if mask.dtype == torch.uint8 else mask
     if not isinstance(mask, Tensor):
-        raise InputError(f"mask is a {type(mask).__name__}: pass a tensor, an array or a PIL image.", code="bad-mask")
+        kind = type(mask).__name__
+        raise InputError(f"mask is of type {kind}: pass a tensor, an array or a PIL image.", code="bad-mask")
     size = config.image_size
     channel = () if mask.ndim < 4 else (1,)
     if tuple(mask.shape) not in ((size, size), (1, *channel, size, size), (count, *channel, size, size)):

@@ -16,7 +16,9 @@ from gan2shape_hub.run import Run
 from gan2shape_hub.state import State
 
 
-def make_run(pipeline, *step_, seed=0, callback=None, config=None, precision="no", mirror=False, **schedule) -> Run:
+def make_run(
+    pipeline, *step_, seed=0, rng=None, callback=None, config=None, precision="no", mirror=False, **schedule
+) -> Run:
     """A run at a step: its name and iterations."""
     config = config or pipeline.config
     rounds = (RoundConfig(mirror=mirror, mirror_decompose=mirror),)
@@ -25,7 +27,7 @@ def make_run(pipeline, *step_, seed=0, callback=None, config=None, precision="no
         schedule=ScheduleConfig(
             **{"batch_size": 2, "learning_rate": 1e-3, "encoder_learning_rate": 1e-3, "rounds": rounds, **schedule}
         ),
-        rng=torch.Generator().manual_seed(seed),
+        rng=rng or torch.Generator().manual_seed(seed),
         step=step(*step_, round_number=1) if step_ else None,
         precision=precision,
         perceptual=pipeline.perceptual,
