@@ -11,38 +11,46 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 from gan2shape_hub.version import __version__
 
 if TYPE_CHECKING:
-    from gan2shape_hub.config import CategoryConfig, ConfigError, ScheduleConfig
+    from gan2shape_hub.cancel import CancelToken
+    from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+    from gan2shape_hub.errors import Cancelled, ConfigError, InputError
     from gan2shape_hub.pipeline import GAN2ShapePipeline
+    from gan2shape_hub.plan import Step
     from gan2shape_hub.reconstruction import Reconstruction
-    from gan2shape_hub.records import InputError, Progress, Sample
+    from gan2shape_hub.records import PreparedPhotograph, Progress, Sample
     from gan2shape_hub.rendering import Light
-    from gan2shape_hub.run import Cancelled
 
 _HOMES = {
-    "Cancelled": "run",
+    "CancelToken": "cancel",
+    "Cancelled": "errors",
     "CategoryConfig": "config",
-    "ConfigError": "config",
+    "ConfigError": "errors",
     "GAN2ShapePipeline": "pipeline",
-    "InputError": "records",
+    "InputError": "errors",
     "Light": "rendering",
+    "PreparedPhotograph": "records",
     "Progress": "records",
     "Reconstruction": "reconstruction",
     "Sample": "records",
     "ScheduleConfig": "config",
+    "Step": "plan",
 }
 """Public name -> module, imported when it is first asked for: a command line answers --help without PyTorch."""
 
 __all__ = [
+    "CancelToken",
     "Cancelled",
     "CategoryConfig",
     "ConfigError",
     "GAN2ShapePipeline",
     "InputError",
     "Light",
+    "PreparedPhotograph",
     "Progress",
     "Reconstruction",
     "Sample",
     "ScheduleConfig",
+    "Step",
     "__version__",
 ]
 

@@ -1,12 +1,16 @@
-"""The device and precision of a run, as accelerate finds them."""
+"""Device and precision: of a run, without a trace in the program around it, and of the trainings of this repository."""
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import PartialState
+from torch import Tensor
 
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_device(device: torch.device | str) -> torch.device:
@@ -22,23 +26,52 @@ def check_device(device: torch.device | str) -> torch.device:
     return found
 
 
-def make_accelerator(device: torch.device | str | None = None, mixed_precision: str = "no") -> Accelerator:
-    """Accelerator on ``device`` (None: the GPU, MPS or CPU that is there) with autocast as asked for.
+def find_device() -> torch.device:
+    """The device of the program's own accelerate state where it has one, else the GPU, MPS or CPU that accelerate would
+    take; its state, which is one for the whole process, and the environment stay as they are."""
+    if PartialState._shared_state:
+        return PartialState().device
+    fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK")
+    found = PartialState.default_device.fget(None)  # looks at torch alone
+    if fallback is None:
+        os.environ.pop("PYTORCH_ENABLE_MPS_FALLBACK", None)
+    return found
 
-    accelerate keeps one state a process and refuses a second precision or device; pipelines of different kinds may live
-    in one process, so that state is made anew where it differs.
+
+def check_precision(precision: str, device: torch.device) -> str:
+    """``precision``; ValueError in one sentence where there is none of this name, or ``device`` cannot do it."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"mixed_precision is {precision!r}, must be one of {', '.join(PRECISIONS)}.")
+    too_old = precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    if too_old or (precision == "fp16" and device.type == "cpu"):
+        raise ValueError(f"mixed_precision is {precision!r}, which does not work here: use 'no'.")
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Autocast of ``device`` to ``precision``."""
+    return nullcontext() if precision == "no" else torch.autocast(device.type, PRECISIONS[precision])
+
+
+class Optimizer:
+    """An optimizer that undoes the scaling of float16 gradients and skips steps that overflowed."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, precision: str = "no") -> None:
+        self._optimizer = optimizer
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def step(self, loss: Tensor) -> None:
+        """One step down the gradient of ``loss`` (scalar)."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+
+def make_accelerator(device: torch.device | str | None = None, mixed_precision: str = "no") -> Accelerator:
+    """The Accelerator of a training, whose process is its own, on ``device`` (None: what is there).
+
+    ValueError where the process has one of another precision already.
     """
-    if mixed_precision not in PRECISIONS:
-        raise ValueError(f"mixed_precision is {mixed_precision!r}, must be one of {', '.join(PRECISIONS)}.")
     on_cpu = device is not None and torch.device(device).type == "cpu"
-    if AcceleratorState._shared_state:
-        state = AcceleratorState()
-        # A state that was made for the CPU alone would keep a later pipeline off the GPU.
-        other_device = state.device.type != "cpu" if on_cpu else bool(getattr(state, "_cpu", False))
-        if state.mixed_precision != mixed_precision or other_device:
-            AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
-    except (ValueError, NotImplementedError):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        raise ValueError(f"mixed_precision is {mixed_precision!r}, which does not work here: use 'no'.") from None
+    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)

@@ -15,11 +15,9 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from gan2shape_hub.errors import ConfigError
+
 FORMAT_VERSION = 1
-
-
-class ConfigError(ValueError):
-    """A configuration is malformed; the message names the key and what is allowed."""
 
 
 def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
@@ -222,8 +220,8 @@ class ScheduleConfig:
     turned_views: int = 0
     """Views turned along directions of W, where the checkpoint knows such directions; 0 in the paper."""
     adjust_iterations: int = 0
-    """Bundle adjustment of relief and poses on the turned views, before step 1, in schedules without step 3; 0 in the
-    paper."""
+    """Bundle adjustment of relief and poses on the turned views, before step 1, in schedules without step 3; 0 in
+    the paper."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -242,11 +240,6 @@ class ScheduleConfig:
             _check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
         for name in ("learning_rate", "encoder_learning_rate"):
             _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
-
-    @property
-    def adjusts(self) -> bool:
-        """Whether relief and poses are adjusted on turned views (where the checkpoint knows how to turn)."""
-        return self.turned_views > 0 and self.adjust_iterations > 0 and not any(r.refine for r in self.rounds)
 
     def views_of_each(self, count: int) -> int:
         """Projected views that step 2 collects of each of ``count`` images."""
@@ -315,7 +308,9 @@ class CategoryConfig:
     def schedule(self, preset: str | None = None) -> ScheduleConfig:
         """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""
         name = preset or self.default_preset
-        _choice("preset", name, tuple(self.schedules))
+        if name not in self.schedules:
+            there = ", ".join(self.schedules)
+            raise ConfigError(f"preset is {name!r}, must be one of {there}.", code="no-such-preset")
         return self.schedules[name]
 
     def to_json(self) -> str:

@@ -11,27 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape_hub.accelerator import check_device, make_accelerator
+from gan2shape_hub.accelerator import check_device, check_precision, find_device
+from gan2shape_hub.cancel import CancelToken, stoppable
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.plan import Abilities, Images, Step, plan
 from gan2shape_hub.pretrained import Pretrained
 from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample, Scene
+from gan2shape_hub.records import SHAPE_COMPONENTS, PreparedPhotograph, Progress, Sample
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.run import Clock, Run, planned_cost
+from gan2shape_hub.run import Run
 from gan2shape_hub.stages.adjust import adjust
 from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.gan_edit import GanEditor
-from gan2shape_hub.stages.invert import tune
+from gan2shape_hub.stages.invert import invert, tune
 from gan2shape_hub.stages.mask import Masker, mask_from_nets
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
-from gan2shape_hub.stages.turn import collect_turned
-from gan2shape_hub.targets import Inputs, Item, check_items, check_masks, make_inputs
+from gan2shape_hub.stages.turn import turn
+from gan2shape_hub.state import State
+from gan2shape_hub.surroundings import in_own_surroundings, ordinary_
+from gan2shape_hub.targets import Item, check_items, check_masks, latent_of, make_targets, prepare_photograph
 
 
 class GAN2ShapePipeline(Pretrained):
@@ -43,10 +48,11 @@ class GAN2ShapePipeline(Pretrained):
         >>> result.save("out")  # doctest: +SKIP
     """
 
+    @in_own_surroundings
     def __init__(
         self,
         config: CategoryConfig,
-        generator: nn.Module,
+        generator: Generator,
         *,
         discriminator: nn.Module | None = None,
         depth_net: nn.Module | None = None,
@@ -76,17 +82,16 @@ class GAN2ShapePipeline(Pretrained):
             if module is not None
         }
         for module in self.components.values():
-            module.requires_grad_(False).eval()
+            ordinary_(module).requires_grad_(False).eval()
         check_components(config, self.components)
-        self.mixed_precision = mixed_precision
-        wanted = None if device is None else check_device(device)
-        found = make_accelerator(wanted, mixed_precision).device
-        self.to(wanted or found)
+        place = find_device() if device is None else check_device(device)
+        self.mixed_precision = check_precision(mixed_precision, place)
+        self.to(place)
 
     # -- components ----------------------------------------------------------------------------------------------
 
     @property
-    def generator(self) -> nn.Module:
+    def generator(self) -> Generator:
         return self.components["generator"]
 
     @property
@@ -111,6 +116,7 @@ class GAN2ShapePipeline(Pretrained):
 
     # -- generating ----------------------------------------------------------------------------------------------
 
+    @in_own_surroundings
     @torch.no_grad()
     def sample(self, seed: int | None = None, truncation: float | None = None) -> Sample:
         """A random image of the generator. ``truncation`` 0..1: 0 is the average image, 1 the whole variety."""
@@ -121,20 +127,62 @@ class GAN2ShapePipeline(Pretrained):
         if seed is None:
             seed = rng.seed()
         rng.manual_seed(seed)
-        z = torch.randn(1, self.generator.latent_dim, generator=rng).to(self.device, self._dtype)
-        latent = self.generator.truncate(self.generator.mapping(z), psi)
+        latent = sample_latents(self.generator, 1, rng, psi)
         return Sample(to_pil(self.generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
 
     # -- reconstructing ------------------------------------------------------------------------------------------
 
+    @in_own_surroundings
+    def prepare(
+        self, photograph: ImageSource, *, align: bool = True, face_index: int | None = None
+    ) -> PreparedPhotograph:
+        """Read a photograph, find its faces and cut the square that would be reconstructed.
+
+        Args:
+            photograph: path, PIL image, array or tensor (3, H, W).
+            align, face_index: as the pipeline takes them; they are decided here.
+
+        Returns:
+            PreparedPhotograph, which the pipeline takes in the place of the photograph.
+
+        Raises:
+            InputError: the photograph cannot be used; its ``code`` says why to programs.
+        """
+        return prepare_photograph(photograph, self.config, align=align, face_index=face_index)
+
+    def plan(
+        self,
+        image: Any = Images(photographs=1),  # noqa: B008  (frozen)
+        *,
+        preset: str | ScheduleConfig | None = None,
+        tuned: bool = False,
+    ) -> tuple[Step, ...]:
+        """What a run would do, step by step; nothing is read or computed.
+
+        Args:
+            image: what the pipeline takes, or ``Images``: how many images and how many photographs among them.
+            preset, tuned: as the pipeline takes them.
+
+        Raises:
+            ConfigError: no such preset, or one that asks for what cannot be together.
+        """
+        if not isinstance(image, Images):
+            given = image if isinstance(image, (list, tuple)) else [image]
+            photographs = sum(latent_of(item, self.generator) is None for item in given)
+            image = Images(len(given), photographs)
+        can = Abilities.of(self.config, pretrained="depth_net" in self.components)
+        return plan(self._schedule(preset, tuned), can, image)
+
+    @in_own_surroundings
     def __call__(
         self,
-        image: ImageSource | Sample | Tensor | Sequence[Any],
+        image: ImageSource | PreparedPhotograph | Sample | Tensor | Sequence[Any],
         *,
         preset: str | ScheduleConfig | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
         callback: Callable[[Progress], Any] | None = None,
+        cancel: CancelToken | None = None,
         mask: Tensor | Masker | None = None,
         align: bool = True,
         face_index: int | None = None,
@@ -142,13 +190,16 @@ class GAN2ShapePipeline(Pretrained):
     ) -> Reconstruction | list[Reconstruction]:
         """Reconstruct the shape, albedo, view and light of an image.
 
+        Gradients are switched on and the caller's settings of torch put aside while it runs.
+
         Args:
-            image: a photograph (path, PIL image, array, tensor (3, H, W)), a Sample, or a latent (D), (1, D) or
-                (1, L, D); or a list of them, reconstructed jointly with one set of networks. Where the category
-                aligns its images (``config.align``), the face of a photograph is found and cut out.
+            image: a photograph (path, PIL image, array, tensor (3, H, W), or what ``prepare`` returned), a Sample, or a
+                latent (D), (1, D) or (1, L, D); or a list of them, reconstructed jointly with one set of networks.
+                Where the category aligns its images (``config.align``), the face of a photograph is found and cut out.
             preset: name of a schedule in the checkpoint's config (None: its default), or a ScheduleConfig.
             seed: of all randomness; the same seed gives the same result. ``generator`` overrides it.
             callback: called with a Progress after every iteration; returning False cancels (``Cancelled``).
+            cancel: a token that stops the run within a second from any thread (``Cancelled``).
             mask: (S, S) or (1, 1, S, S) object mask in 0..1 for categories that use one, or a function that makes it
                 of images (1, 3, S, S) in -1..1. By default the image's alpha channel; where it has none, the
                 ``masker`` component's answer, or what the pretrained shape nets tell (``stages/mask.py``).
@@ -162,78 +213,72 @@ class GAN2ShapePipeline(Pretrained):
             photograph (``Reconstruction.inversion_db``).
 
         Raises:
-            InputError: the image cannot be used; ConfigError: no such preset; Cancelled: the callback said so.
+            InputError: the image cannot be used; ConfigError: no such preset, or one that asks for what cannot be
+            together; Cancelled: the callback or the token said so.
         """
         begun = time.perf_counter()
-        schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
-        if not tuned:
-            schedule = dataclasses.replace(schedule, tune_iterations=0)
-        several = isinstance(image, (list, tuple))
-        given = list(image) if several else [image]
-        items = check_items(given, self.generator, self.config, align=align, face_index=face_index)
-        given_masker = mask if callable(mask) and not isinstance(mask, Tensor) else None
-        masks = None if given_masker else check_masks(mask, len(items), self.config)
-        rng = generator if generator is not None else torch.Generator().manual_seed(seed)
-        photographs = [item.cut is not None for item in items]
-        run = self._run(schedule, rng, callback, photographs=sum(photographs), count=len(items))
-
-        masker = given_masker or self._masker()
-        encoder = self.components.get("latent_encoder")
-        inputs = make_inputs(items, masks, run, masker, encoder)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
-        targets, quality = inputs.targets, inputs.quality_db
-        if schedule.tune_iterations and any(photographs):
-            run, targets, quality = tune(targets, photographs, run)  # a copy of the generator
-        nets = self._nets(schedule, seed)
-        if not self._pretrained(schedule):
-            fit_prior(nets, targets, run)  # depth: the ellipsoid
-        scene = None
-        if schedule.adjusts:
-            turned = collect_turned(nets, targets, schedule.turned_views, run)  # (K, 1 + M, 3, S, S) or None
-            if turned is not None:  # depth (K, S, S), view (K, 6)
-                scene = adjust(nets, targets, turned, schedule.adjust_iterations, run)
-        for index, this_round in enumerate(schedule.rounds):
-            run = dataclasses.replace(run, round=index)
-            if this_round.decompose:  # albedo (K, 3, S, S)
-                mirror = this_round.mirror_decompose
-                decompose(nets, targets, this_round.decompose, run, mirror=mirror, scene=scene)
-            if this_round.explore:
-                train_projection(nets, targets, this_round.explore, run)
-            if this_round.refine:
-                views = collect_views(nets, targets, schedule.views_of_each(len(items)), run)  # (K, M, 3, S, S)
-                refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
+        schedule = self._schedule(preset, tuned)
+        with stoppable(cancel):
+            items = check_items(listed(image), self.generator, self.config, align=align, face_index=face_index)
+            images = Images(len(items), sum(item.is_photograph for item in items))
+            rng = generator if generator is not None else torch.Generator().manual_seed(seed)
+            run = self._run(schedule, rng, images, callback=callback, cancel=cancel)
+            state, sources = self._start(items, mask, run, seed)  # images (K, 3, S, S), latents (K, D) or (K, L, D)
+            stages: dict[str, Callable[[State, Run], State]] = {
+                "invert": invert,  # latents (K, L, D), the generator's images of them (K, 3, S, S)
+                "tune": tune,  # a copy of the generator, its images (K, 3, S, S)
+                "prior": fit_prior,  # depth net: the ellipsoid
+                "turn": turn,  # turned views (K, 1 + M, 3, S, S)
+                "adjust": adjust,  # depth (K, S, S), view (K, 6)
+                "decompose": decompose,  # step 1: albedo (K, 3, S, S)
+                "explore": train_projection,  # step 2: latent encoder
+                "collect": collect_views,  # step 2: projected views (K, M, 3, S, S)
+                "refine": refine,  # step 3: depth (K, S, S), albedo (K, 3, S, S), view (K, 6), light (K, 4)
+            }
+            for step in run.steps:  # the plan: which of them, how often, in which order
+                state = stages[step.name](state, run.at(step))
+            results = self._results(state, items, sources, run)
 
         name = preset if isinstance(preset, str) else self.config.default_preset if preset is None else "custom"
         settings = {"category": self.config.category, "preset": name, "seed": seed if generator is None else None}
         settings |= {"mixed_precision": self.mixed_precision, **run.record()}
         settings["seconds"] = round(time.perf_counter() - begun, 2)
-        inputs = Inputs(targets, inputs.sources, quality)
-        results = self._results(nets, items, inputs, run, settings, scene)
+        results = [dataclasses.replace(r, settings={**settings, **r.settings}) for r in results]
         for result in results:
             result.warn_if_poor()
-        return results if several else results[0]
+        return results if isinstance(image, (list, tuple)) else results[0]
 
-    def _run(self, schedule: ScheduleConfig, rng, callback, photographs: int, count: int) -> Run:
-        cost = planned_cost(
-            schedule,
-            photographs=photographs,
-            count=count,
-            prior=not self._pretrained(schedule),
-            turns=bool(self.config.projection.view_directions),
-        )
-        clock = Clock(planned=max(cost, 1e-6))
+    def _schedule(self, preset: str | ScheduleConfig | None, tuned: bool) -> ScheduleConfig:
+        schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
+        return schedule if tuned else dataclasses.replace(schedule, tune_iterations=0)
+
+    def _run(self, schedule: ScheduleConfig, rng: torch.Generator, images: Images, **services: Any) -> Run:
         return Run(
             config=self.config,
             schedule=schedule,
-            accelerator=make_accelerator(self.device, self.mixed_precision),
             rng=rng,
-            generator=self.generator,
-            projection=LatentProjection(self.generator, self.config.projection),
+            steps=self.plan(images, preset=schedule, tuned=True),
             perceptual=self.perceptual,
             discriminator=self.discriminator,
-            callback=callback,
-            clock=clock,
+            encoder=self.components.get("latent_encoder"),
+            precision=self.mixed_precision,
             device=self.device,
+            **services,
         )
+
+    def _start(self, items: list[Item], mask: Any, run: Run, seed: int) -> tuple[State, list[Tensor]]:
+        """The state before the first step, and the squares as sharp as they came ((3, P, P) each)."""
+        given_masker = mask if callable(mask) and not isinstance(mask, Tensor) else None
+        masks = None if given_masker else check_masks(mask, len(items), self.config)
+        targets, sources = make_targets(items, masks, self.generator, run, given_masker or self._masker())
+        state = State(
+            targets=targets,
+            projection=LatentProjection(self.generator, self.config.projection),
+            nets=self._nets(run.schedule, seed),
+            photographs=tuple(item.is_photograph for item in items),
+            quality_db=(None,) * len(items),
+        )
+        return state, sources
 
     def _masker(self) -> Masker | None:
         """The component, else the pretrained shape nets' own idea of the object; None where there are neither."""
@@ -242,9 +287,6 @@ class GAN2ShapePipeline(Pretrained):
         nets = ShapeNets(**{field: self.components[name] for field, name in SHAPE_COMPONENTS.items()})
         return partial(mask_from_nets, nets=nets, config=self.config)
 
-    def _pretrained(self, schedule: ScheduleConfig) -> bool:
-        return schedule.from_pretrained and "depth_net" in self.components
-
     def _nets(self, schedule: ScheduleConfig, seed: int) -> ShapeNets:
         """Copies of the checkpoint's networks, fresh ones where it has none: nothing carries over between images."""
         projection = LatentProjection(self.generator, self.config.projection)
@@ -252,42 +294,30 @@ class GAN2ShapePipeline(Pretrained):
         given = {field: self.components[name] for field, name in SHAPE_COMPONENTS.items() if name in self.components}
         if not schedule.from_pretrained:
             given = {field: net for field, net in given.items() if field == "encoder"}
-        return dataclasses.replace(fresh, **given).clone().to(self.device)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.generator.parameters()).dtype
+        return dataclasses.replace(fresh, **given).clone().to(self.device).frozen()
 
     @torch.no_grad()
-    def _results(
-        self,
-        nets: ShapeNets,
-        items: list[Item],
-        inputs: Inputs,
-        run: Run,
-        settings: dict[str, Any],
-        adjusted: Scene | None,
-    ) -> list[Reconstruction]:
-        for _, module in nets.modules():
-            module.eval().requires_grad_(False)
-        editor = GanEditor(encoder=nets.encoder, generator=run.generator, projection=run.projection)
-        results, targets = [], inputs.targets
+    def _results(self, state: State, items: list[Item], sources: list[Tensor], run: Run) -> list[Reconstruction]:
+        editor = GanEditor(encoder=state.nets.encoder, generator=state.generator, projection=state.projection)
+        scene, targets, results = state.seen(self.config), state.targets, []
         for k, item in enumerate(items):
-            scene = nets.predict_scene(targets.images[k : k + 1], self.config)
-            if adjusted is not None:
-                scene = dataclasses.replace(scene, depth=adjusted.depth[k : k + 1], view=adjusted.view[k : k + 1])
             joint = {"joint": {"image": k + 1, "images": len(items)}} if len(items) > 1 else {}
             results.append(
                 Reconstruction(
                     config=self.config,
-                    source=inputs.sources[k],
+                    source=sources[k],
                     image=targets.images[k],
-                    scene=scene,
+                    scene=scene.select(slice(k, k + 1)),
                     latent=targets.latents[k : k + 1],
                     original=targets.originals[k : k + 1],
                     editor=editor,
                     alignment=item.cut,
-                    settings={**settings, **joint, **item.settings, "psnr_db": inputs.quality_db[k]},
+                    settings={**joint, **item.settings, "psnr_db": state.quality_db[k]},
                 )
             )
         return results
+
+
+def listed(image: Any) -> list[Any]:
+    """What the pipeline was given, as a list."""
+    return list(image) if isinstance(image, (list, tuple)) else [image]

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from gan2shape_hub import hub
-from gan2shape_hub.accelerator import check_device, make_accelerator
-from gan2shape_hub.config import CategoryConfig, ConfigError
+from gan2shape_hub.accelerator import check_device, check_precision, find_device
+from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.errors import ConfigError
+from gan2shape_hub.surroundings import in_own_surroundings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,6 +26,7 @@ class Pretrained:
     components: dict[str, nn.Module]
 
     @classmethod
+    @in_own_surroundings
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
@@ -74,7 +77,8 @@ class Pretrained:
         given = {hub.check_dtype(one) for one in (dtype, torch_dtype) if one is not None}
         if len(given) > 1:
             raise ValueError(f"dtype is {dtype!r} and torch_dtype {torch_dtype!r}: give one of them.")
-        place = make_accelerator(None if device is None else check_device(device), mixed_precision).device
+        place = find_device() if device is None else check_device(device)
+        check_precision(mixed_precision, place)
         folder = hub.resolve(
             pretrained_model_name_or_path,
             subfolder=subfolder,

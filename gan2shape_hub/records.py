@@ -7,8 +7,8 @@ Images are in -1..1, depths in scene units, views and lights in network-output u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from gan2shape_hub.errors import InputError  # noqa: F401  (where callers of the records look for it)
 
 SHAPE_COMPONENTS = {
     "depth": "depth_net",
@@ -25,10 +27,6 @@ SHAPE_COMPONENTS = {
     "encoder": "latent_encoder",
 }
 """Field of ``ShapeNets`` -> component of a checkpoint."""
-
-
-class InputError(ValueError):
-    """An input cannot be used; the message is one sentence naming the input and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,32 @@ class Alignment:
         return float(np.degrees(np.arctan2(self.matrix[1, 0], self.matrix[0, 0])))
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedPhotograph:
+    """A photograph that was read, searched for faces and cut: what ``GAN2ShapePipeline.prepare`` returns, and what the
+    pipeline takes in the place of the photograph itself."""
+
+    alignment: Alignment
+    """The square, and where it lies in the photograph."""
+    name: str | None = None
+    """The file's path; None for what was no file."""
+
+    @property
+    def square(self) -> Image.Image:
+        """What will be reconstructed, ``RGB`` or ``RGBA``."""
+        return self.alignment.square
+
+    @property
+    def mask(self) -> Image.Image | None:
+        """The square's alpha channel, ``L``; None where it is opaque."""
+        return self.square.getchannel("A") if self.square.mode == "RGBA" else None
+
+    @property
+    def faces(self) -> int:
+        """How many faces the photograph shows; 0 where none was looked for."""
+        return self.alignment.faces
+
+
 @dataclass(frozen=True)
 class Targets:
     """The images to explain: images (K, 3, S, S); latents (K, D) or (K, L, D); originals (K, 3, S, S), the generator's
@@ -112,8 +136,13 @@ class Scene:
     view: Tensor
     light: Tensor
 
-    def select(self, index: Tensor) -> Scene:
+    def select(self, index: Tensor | slice) -> Scene:
         return Scene(self.depth[index], self.albedo[index], self.view[index], self.light[index])
+
+    @staticmethod
+    def cat(scenes: Sequence[Scene]) -> Scene:
+        """The scenes of all ``scenes``, in their order."""
+        return Scene(**{f.name: torch.cat([getattr(scene, f.name) for scene in scenes]) for f in fields(Scene)})
 
 
 @dataclass(frozen=True)
@@ -137,7 +166,9 @@ class Progress:
     """Where a run is; handed to the callback after every iteration. Returning ``False`` from the callback cancels."""
 
     step: str
-    """invert, tune, prior, adjust, decompose, explore, collect or refine."""
+    """Name of the step (``plan.Step``)."""
+    label: str
+    """The same for people."""
     round: int
     rounds: int
     iteration: int

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.records import Alignment, InputError, Sample, Targets
+from gan2shape_hub.errors import InputError
+from gan2shape_hub.generator import Generator
+from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample, Targets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.align import align_photograph
-from gan2shape_hub.stages.invert import invert
 from gan2shape_hub.stages.mask import Masker
-from gan2shape_hub.stages.prepare import MIN_SIDE, Prepared, load_image, prepare_square
+from gan2shape_hub.stages.prepare import MIN_SIDE, ImageSource, load_image, prepare_square
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Item:
     given: Any
     latent: Tensor | None
     cut: Alignment | None
+
+    @property
+    def is_photograph(self) -> bool:
+        return self.cut is not None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -41,19 +46,9 @@ class Item:
         return {"image": str(self.given), **own} if isinstance(self.given, (str, Path)) else own
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The targets of a run (K images), their prepared squares as sharp as they came ((3, P, P) each), and how well the
-    generator expresses each photograph (dB; None for latents)."""
-
-    targets: Targets
-    sources: list[Tensor]
-    quality_db: list[float | None]
-
-
 def check_items(
     items: Sequence[Any],
-    generator: nn.Module,
+    generator: Generator,
     config: CategoryConfig,
     *,
     align: bool = True,
@@ -61,19 +56,38 @@ def check_items(
 ) -> list[Item]:
     """Read and check every input before any of them costs time; InputError names the first that cannot be used."""
     if not items:
-        raise InputError("image is an empty list, must hold at least one image or latent.")
-    how, checked = config.align if align else "none", []
+        raise InputError("image is an empty list, must hold at least one image or latent.", code="empty-list")
+    checked = []
     for k, item in enumerate(items):
-        label = f"'{item}'" if isinstance(item, (str, Path)) else "image" if len(items) == 1 else f"image {k + 1}"
-        latent = latent_of(item, generator)
-        cut = None
+        latent, cut = latent_of(item, generator), None
         if latent is None:
-            cut = align_photograph(load_image(item, name=label), how, config.image_size, face_index, label)
+            label = "image" if len(items) == 1 else f"image {k + 1}"
+            photograph = prepare_photograph(item, config, align=align, face_index=face_index, label=label)
+            item, cut = item if photograph.name is None else photograph.name, photograph.alignment
         checked.append(Item(item, latent, cut))
     return checked
 
 
-def latent_of(item: Any, generator: nn.Module) -> Tensor | None:
+def prepare_photograph(
+    photograph: ImageSource | PreparedPhotograph,
+    config: CategoryConfig,
+    *,
+    align: bool = True,
+    face_index: int | None = None,
+    label: str = "image",
+) -> PreparedPhotograph:
+    """Read a photograph and cut its square (see ``GAN2ShapePipeline.prepare``); what is prepared already stays as it
+    is. ``label`` is what messages call a photograph that is no file."""
+    if isinstance(photograph, PreparedPhotograph):
+        return photograph
+    path = str(photograph) if isinstance(photograph, (str, Path)) else None
+    label = label if path is None else f"'{path}'"
+    how = config.align if align else "none"
+    alignment = align_photograph(load_image(photograph, name=label), how, config.image_size, face_index, label)
+    return PreparedPhotograph(alignment, path)
+
+
+def latent_of(item: Any, generator: Generator) -> Tensor | None:
     """The latent (1, D) or (1, L, D) that ``item`` is, or None where it is an image.
 
     InputError for a tensor that can be no image, nor a latent of this generator.
@@ -88,11 +102,12 @@ def latent_of(item: Any, generator: nn.Module) -> Tensor | None:
         flat = len(shape) == 1 or (len(shape) == 2 and shape[0] < MIN_SIDE)
         if flat or isinstance(item, Sample) or (len(shape) == 3 and shape[0] == 1 and shape[1] < MIN_SIDE):
             raise InputError(
-                f"latent has shape {shape}, must be ({d}), (1, {d}) or (1, {layers}, {d}): pass several as a list."
+                f"latent has shape {shape}, must be ({d}), (1, {d}) or (1, {layers}, {d}): pass several as a list.",
+                code="bad-latent",
             )
         return None
     if not bool(torch.isfinite(latent).all()):
-        raise InputError("latent has values that are NaN or infinite: pass the latent of a sample.")
+        raise InputError("latent has values that are NaN or infinite: pass the latent of a sample.", code="bad-latent")
     return latent.detach()
 
 
@@ -105,15 +120,16 @@ def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
         mask = torch.from_numpy(np.array(mask.convert("L") if isinstance(mask, Image.Image) else mask))
         mask = mask / 255 if mask.dtype == torch.uint8 else mask
     if not isinstance(mask, Tensor):
-        raise InputError(f"mask is of type {type(mask).__name__}: pass a tensor, an array or a PIL image.")
+        kind = type(mask).__name__
+        raise InputError(f"mask is of type {kind}: pass a tensor, an array or a PIL image.", code="bad-mask")
     size = config.image_size
     channel = () if mask.ndim < 4 else (1,)
     if tuple(mask.shape) not in ((size, size), (1, *channel, size, size), (count, *channel, size, size)):
         several = "" if count == 1 else f" or ({count}, {size}, {size})"
-        raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}){several}.")
+        raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}){several}.", code="bad-mask")
     mask = mask.detach().float().reshape(-1, 1, size, size)
     if not bool(((mask >= 0) & (mask <= 1)).all()):  # NaN compares false
-        raise InputError("mask has values outside 0..1: pass 1 on the object and 0 elsewhere.")
+        raise InputError("mask has values outside 0..1: pass 1 on the object and 0 elsewhere.", code="bad-mask")
     return mask.expand(count, 1, size, size)
 
 
@@ -122,69 +138,42 @@ def checked_mask(mask: Any, config: CategoryConfig) -> Tensor:
     try:
         return check_masks(mask, 1, config)
     except InputError as error:
-        raise InputError(f"the masker's answer is no mask: {error}") from None
+        raise InputError(f"the masker's answer is no mask: {error}", code="bad-mask") from None
 
 
-def make_inputs(
-    items: list[Item],
-    masks: Tensor | None,
-    run: Run,
-    masker: Masker | None = None,
-    encoder: torch.nn.Module | None = None,
-) -> Inputs:
-    """Generate the images of the latents, find the latents of the photographs, starting at what ``encoder`` says.
+@torch.no_grad()
+def make_targets(
+    items: list[Item], masks: Tensor | None, generator: Generator, run: Run, masker: Masker | None = None
+) -> tuple[Targets, list[Tensor]]:
+    """The K images to explain, and their squares as sharp as they came ((3, P, P) each).
 
-    Object masks, where the category uses them: the given ``masks`` (K, 1, S, S), else an image's alpha channel, else
-    what ``masker`` says, else the whole image.
+    Latents get the generator's image; photographs the average latent, until they are inverted. Object masks: the given
+    ``masks`` (K, 1, S, S), else an image's alpha channel, else what ``masker`` says, else the whole image; of generated
+    images it is asked only where the category uses masks.
     """
-    config, generator = run.config, run.generator
+    config, dtype = run.config, generator.latent_mean.dtype
     sources, images, latents, originals, found_masks = [], [], [], [], []
-    quality: list[float | None] = []
     for k, item in enumerate(items):
+        latent = (generator.latent_mean[None] if item.cut is not None else item.latent).to(run.device, dtype)
         if item.cut is None:
-            latent = item.latent.to(run.device, generator.latent_mean.dtype)
-            with torch.no_grad():
-                full = generator(latent).float().clamp(-1, 1)
-                original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)
-            prepared = _prepare(to_pil(full[0]), config)
-            quality.append(None)
+            square = to_pil(generator(latent).float().clamp(-1, 1)[0])
         else:
-            prepared = _prepare(item.cut.square, config)
-            image = prepared.image.to(run.device)
-            own = _own_mask(prepared, masks, k)
-            if own is None and masker is not None:
-                own = checked_mask(masker(image), config)
-            found = invert(image, run.schedule.invert_iterations, run, own, encoder)
-            latent = found.latent
-            with torch.no_grad():  # of the tap where there is one, as the encoder was trained to see it
-                original = run.gan_image(latent, config.image_size).float().clamp(-1, 1)
-            quality.append(round(found.psnr_db, 2))
+            square = item.cut.square
+        crop = round(min(square.size) * config.crop_fraction) if config.center_crop else 0
+        prepared = prepare_square(square, config.image_size, center_crop=crop)
+        image = prepared.image.to(run.device)
+        own = prepared.mask if masks is None else masks[k : k + 1]
+        if own is None and masker is not None and (config.use_mask or item.cut is not None):
+            own = checked_mask(masker(image), config)
+        own = torch.ones_like(image[:, :1]) if own is None else own.to(run.device)
+        if config.use_mask and not bool((own > 0.5).any()):
+            raise InputError("mask is empty: it must be 1 on the object.", code="empty-mask")
         sources.append(prepared.source[0].to(run.device))
-        images.append(prepared.image.to(run.device))
+        images.append(image)
         latents.append(latent.float())
-        originals.append(original)
-        own = _own_mask(prepared, masks, k)
-        if own is None and masker is not None and config.use_mask:
-            own = checked_mask(masker(images[-1]), config)
-        found_masks.append((torch.ones_like(prepared.image[:, :1]) if own is None else own).to(run.device))
-        if config.use_mask and not bool((found_masks[-1] > 0.5).any()):
-            raise InputError("mask is empty: it must be 1 on the object.")
+        originals.append(run.gan_image(generator, latent, config.image_size).float().clamp(-1, 1))
+        found_masks.append(own)
     if len({latent.ndim for latent in latents}) > 1:
         latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
-    targets = Targets(
-        images=torch.cat(images),
-        latents=torch.cat(latents),
-        originals=torch.cat(originals),
-        masks=torch.cat(found_masks) if config.use_mask else None,
-    )
-    return Inputs(targets, sources, quality)
-
-
-def _own_mask(prepared: Prepared, masks: Tensor | None, k: int) -> Tensor | None:
-    """The given mask of input ``k``, else its alpha channel, (1, 1, S, S)."""
-    return prepared.mask if masks is None else masks[k : k + 1]
-
-
-def _prepare(square: Image.Image, config: CategoryConfig) -> Prepared:
-    crop = round(min(square.size) * config.crop_fraction) if config.center_crop else 0
-    return prepare_square(square, config.image_size, center_crop=crop)
+    together = (torch.cat(parts) for parts in (images, latents, originals, found_masks))
+    return Targets(*together), sources

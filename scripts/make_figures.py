@@ -32,16 +32,6 @@ TURNS = ((-40.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (40.0, 0.0))
 PHOTOGRAPH_YAW = 15.0
 GAN_YAWS = (-30.0, -15.0, 15.0, 30.0)
 LIGHTS = ("left", "right")
-STEPS = {
-    "invert": "inversion",
-    "tune": "tuning of the generator",
-    "prior": "ellipsoid",
-    "adjust": "adjustment of relief and poses",
-    "decompose": "step 1, albedo",
-    "explore": "step 2, projection",
-    "collect": "step 2, collecting views",
-    "refine": "step 3, all networks",
-}
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -240,9 +230,11 @@ def _goals(preset: str, measures: dict[str, Any]) -> str:
 
 def steps_table(measures: dict[str, Any]) -> str:
     """Where the time of a reconstruction goes, preset by preset."""
+    from gan2shape_hub.plan import LABELS
+
     rows = []
     for preset in _presets(measures):
-        for step, name in STEPS.items():
+        for step, name in LABELS.items():
             count = measures.get(f"{preset}_step_{step}_iterations")
             if count:
                 seconds = measures[f"{preset}_step_{step}_s"]

@@ -120,7 +120,7 @@ def _bootstrap(config, generator, perceptual, options, work, log, accelerator):
     work.mkdir(parents=True, exist_ok=True)
     # Joint training takes cheaper features and smoother shading than the fit of one image.
     loss = dataclasses.replace(config.loss, perceptual_layers=1, smoothness_weight=0.03)
-    trained = train_jointly(
+    trained, nets = train_jointly(
         dataclasses.replace(config, loss=loss),
         generator,
         perceptual,

@@ -9,7 +9,7 @@ import torch
 from conftest import tiny_config, tiny_generator, tiny_pipeline
 
 from gan2shape_hub import Cancelled, ConfigError, GAN2ShapePipeline, ScheduleConfig
-from gan2shape_hub.accelerator import make_accelerator
+from gan2shape_hub.accelerator import autocast
 from gan2shape_hub.config import RoundConfig, from_dict
 from gan2shape_hub.hub import CheckpointError
 from gan2shape_hub.models import shape_nets
@@ -292,17 +292,13 @@ def test_devices_and_precisions_that_do_not_exist(shared):
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="mixed_precision is 'half', must be one of no, bf16, fp16"):
         GAN2ShapePipeline(**_parts(shared), device="cpu", mixed_precision="half")
-    shared(shared.sample(seed=1))  # accelerate's state survived all that
+    shared(shared.sample(seed=1))
 
 
-def test_accelerators_of_different_kinds_in_one_process():
-    """accelerate keeps one state a process; the second of two precisions must not get the first one's."""
+def test_autocast_is_the_runs_own():
     for precision in ("no", "bf16", "no", "bf16"):
-        accelerator = make_accelerator("cpu", precision)
-        assert accelerator.mixed_precision == precision
-        with accelerator.autocast():
+        with autocast(torch.device("cpu"), precision):
             product = torch.ones(2, 2) @ torch.ones(2, 2)
         assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-    # None takes what is there, also after a pipeline that asked for the CPU.
-    assert make_accelerator(None).device.type == make_accelerator(None).device.type
-    assert not getattr(make_accelerator(None).state, "_cpu", False)
+    with pytest.raises(ValueError, match="mixed_precision is 'fp16', which does not work here"):
+        GAN2ShapePipeline(tiny_config(), tiny_generator(), device="cpu", mixed_precision="fp16")

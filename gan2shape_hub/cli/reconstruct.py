@@ -22,17 +22,6 @@ from pathlib import Path
 
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output, progress
 
-STEPS = {
-    "invert": "finding the latent",
-    "tune": "adapting a copy of the generator",
-    "prior": "starting from an ellipsoid",
-    "adjust": "shape: relief and poses from turned views",
-    "decompose": "step 1: albedo",
-    "explore": "step 2: projecting pseudo views",
-    "collect": "step 2: collecting views",
-    "refine": "step 3: shape from all views",
-}
-
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -150,7 +139,7 @@ def reconstruct(options: argparse.Namespace) -> dict:
             preset=options.preset,
             seed=options.run_seed,
             callback=lambda now: show(
-                now.fraction, STEPS[now.step], f"{now.iteration}/{now.iterations}, loss {now.loss:.3f}"
+                now.fraction, now.label, f"{now.iteration}/{now.iterations}, loss {now.loss:.3f}"
             ),
             align=not options.no_align,
             face_index=options.face,

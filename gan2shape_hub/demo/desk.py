@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from gan2shape_hub.cancel import StopsBetweenOperations
 from gan2shape_hub.demo import edits, files
 from gan2shape_hub.demo.edits import BallLight
-from gan2shape_hub.demo.estimate import Planned, Speeds, calibrate, in_words, plan
+from gan2shape_hub.demo.estimate import FIXED, Speeds, calibrate, in_words
 from gan2shape_hub.demo.line import Line
 from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.messages import told
 from gan2shape_hub.demo.shelf import DemoError, Shelf
 from gan2shape_hub.demo.subject import Subject, draw_sample, prepare_photograph
-from gan2shape_hub.demo.work import Finished, Report, reconstruct, stops_between_layers
+from gan2shape_hub.demo.work import Finished, Report, reconstruct
 from gan2shape_hub.demo.workspace import Session, Workspace
+from gan2shape_hub.errors import Cancelled
+from gan2shape_hub.plan import Abilities, Images, Step, plan
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.run import Cancelled
 
 ORDER = ("instant", "fast", "balanced")
 """Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
@@ -77,16 +80,21 @@ class Desk:
         checkpoint and takes some seconds; a run, which wants the machine for itself, puts that off."""
         config, speeds, presets = self.shelf.config(checkpoint), self.speeds(checkpoint), self.presets(checkpoint)
 
-        def steps_of(name: str, photograph: bool) -> list[Planned]:
-            schedule, with_tuning = config.schedules[name], tuned and photograph
-            return plan(schedule, photograph=photograph, tuned=with_tuning, pretrained=bool(speeds.pretrained))
+        def steps_of(name: str, photograph: bool) -> tuple[Step, ...]:
+            schedule = config.schedules[name]
+            schedule = schedule if tuned else dataclasses.replace(schedule, tune_iterations=0)
+            can = Abilities.of(config, bool(speeds.pretrained))
+            return plan(schedule, can, Images(photographs=int(photograph)))
 
         def needed() -> set[str]:
-            return {step.step for name in presets for step in steps_of(name, True)}
+            return {FIXED.name} | {step.name for name in presets for step in steps_of(name, True)}
 
         if speeds.pretrained is None or needed() - set(speeds.seconds):
             try:
-                with self.shelf.use(checkpoint, patience_s=5) as pipeline, stops_between_layers(lambda: len(self.line)):
+                with (
+                    self.shelf.use(checkpoint, patience_s=5) as pipeline,
+                    StopsBetweenOperations(lambda: len(self.line)),
+                ):
                     speeds.pretrained = "depth_net" in pipeline.components
                     calibrate(pipeline, speeds, needed())
             except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used

@@ -10,42 +10,11 @@ from typing import Any
 
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.plan import LABELS, Step
 from gan2shape_hub.records import Progress
-from gan2shape_hub.run import STEP_COST
 
-FIXED = "fixed"
-"""What a run costs beside its steps: the full image, the networks' last look."""
-LATENT = ("invert", "tune")
-"""Steps that only photographs have."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Iterations of one step of one round (counted from 1; 0 for what comes before the rounds)."""
-
-    step: str
-    round: int
-    iterations: int
-
-
-def plan(schedule: ScheduleConfig, *, photograph: bool, tuned: bool, pretrained: bool) -> list[Planned]:
-    """The steps of a run, in their order."""
-    steps = [Planned(FIXED, 0, 1)]
-    if photograph:
-        steps.append(Planned("invert", 0, schedule.invert_iterations))
-        if tuned:
-            steps.append(Planned("tune", 0, schedule.tune_iterations))
-    if not (pretrained and schedule.from_pretrained):
-        steps.append(Planned("prior", 0, schedule.prior_iterations))
-    if schedule.adjusts:
-        # Counted in the first round, where it runs; nothing happens where a checkpoint knows no directions.
-        steps.append(Planned("adjust", 1, schedule.adjust_iterations))
-    for number, this in enumerate(schedule.rounds, 1):
-        steps += [Planned("decompose", number, this.decompose), Planned("explore", number, this.explore)]
-        if this.refine:
-            collected = -(-schedule.views_of_each(1) // schedule.batch_size)
-            steps += [Planned("collect", number, collected), Planned("refine", number, this.refine)]
-    return [step for step in steps if step.iterations]
+FIXED = Step("fixed", "What a run costs beside its steps", 1, 1.0)
+"""The full image, the networks' last look."""
 
 
 @dataclass
@@ -66,19 +35,20 @@ class Speeds:
             if count > 2 or step not in self.seconds:  # the first iterations warm up
                 self.seconds[step] = seconds / count
         rest = whole_s - sum(seconds for seconds, _ in spent.values())
-        self.seconds[FIXED] = max(rest, 0.05)
+        self.seconds[FIXED.name] = max(rest, 0.05)
 
-    def of(self, steps: Sequence[Planned]) -> float | None:
+    def of(self, steps: Sequence[Step]) -> float | None:
         """Seconds that ``steps`` take; None where one of them was never timed."""
-        if any(step.step not in self.seconds for step in steps):
+        steps = (FIXED, *steps)
+        if any(step.name not in self.seconds for step in steps):
             return None
-        return sum(self.seconds[step.step] * step.iterations for step in steps)
+        return sum(self.seconds[step.name] * step.iterations for step in steps)
 
 
 _calibrating = threading.Lock()
 
 
-def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds, wanted: Collection[str] = STEP_COST) -> None:
+def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds, wanted: Collection[str] = LABELS) -> None:
     """Time two or three iterations of every step of ``wanted``, on a generated image, in a few seconds."""
     with _calibrating:
         wanted = set(wanted) - set(speeds.seconds)
@@ -104,27 +74,32 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds, wanted: Collection[st
         )
         result = pipeline(sample, preset=tiny)
         measured.learn(result.settings["steps"], result.settings["seconds"])
-        fixed = measured.seconds[FIXED]
-        if twice("invert", "tune", "adjust"):
+        fixed = measured.seconds[FIXED.name]
+        if twice("invert", "tune", "turn", "adjust"):
             # The steps of photographs, on the same picture as if it were one.
-            views = {"turned_views": twice("adjust"), "adjust_iterations": 3}
+            views = {"turned_views": twice("turn", "adjust"), "adjust_iterations": 3}
             inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), **views})
             result = pipeline(sample.image, preset=inversion, align=False, tuned="tune" in wanted)
             measured.learn(result.settings["steps"], result.settings["seconds"])
         # All at once: what a run interrupts is measured again, and what a run has measured meanwhile is better.
         # Turned views take no time where the checkpoint knows no directions to turn in.
-        speeds.seconds = {**dict.fromkeys(wanted & {"adjust"}, 0.0), **measured.seconds, FIXED: fixed, **speeds.seconds}
+        speeds.seconds = {
+            **dict.fromkeys(wanted & {"turn", "adjust"}, 0.0),
+            **measured.seconds,
+            FIXED.name: fixed,
+            **speeds.seconds,
+        }
 
 
 class Countdown:
     """Seconds left of a run: what was planned, scaled by how fast it has gone so far."""
 
-    def __init__(self, steps: Sequence[Planned], speeds: Speeds) -> None:
-        self._steps = list(steps)
+    def __init__(self, steps: Sequence[Step], speeds: Speeds) -> None:
+        self._steps = [FIXED, *steps]
         # A step that was never timed counts as the mean of the others: better than nothing, and soon corrected.
-        known = [speeds.seconds[s.step] for s in steps if s.step in speeds.seconds]
+        known = [speeds.seconds[s.name] for s in self._steps if s.name in speeds.seconds]
         mean = sum(known) / len(known) if known else 0.3
-        self._each = [speeds.seconds.get(s.step, mean) for s in self._steps]
+        self._each = [speeds.seconds.get(s.name, mean) for s in self._steps]
         self.begun = time.perf_counter()
 
     @property
@@ -135,7 +110,7 @@ class Countdown:
         """(fraction done in 0..1, seconds left) at ``progress``."""
         done = self._each[0]  # the fixed part; most of it comes first
         for each, step in zip(self._each[1:], self._steps[1:], strict=True):
-            if step.step == progress.step and step.round in (0, progress.round + 1):
+            if step.name == progress.name and step.round in (0, progress.round + 1):
                 done += each * min(progress.iteration, step.iterations)
                 break
             done += each * step.iterations

@@ -11,21 +11,21 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
-from torch.nn.modules.module import register_module_forward_pre_hook
 
+from gan2shape_hub.cancel import CancelToken
 from gan2shape_hub.config import ConfigError
-from gan2shape_hub.demo.estimate import Countdown, Speeds, plan
+from gan2shape_hub.demo.estimate import Countdown, Speeds
 from gan2shape_hub.demo.line import Line
 from gan2shape_hub.demo.shelf import DemoError, Shelf
 from gan2shape_hub.demo.subject import Subject
 from gan2shape_hub.demo.workspace import Session
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.plan import Images
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import InputError, Progress
 from gan2shape_hub.results.image_files import to_pil
@@ -37,16 +37,6 @@ try:  # on a Space with ZeroGPU; imported before anything touches CUDA
 except ImportError:
     spaces = None
 
-STEPS = {
-    "invert": "Searching for the face in the generator",
-    "tune": "Adapting a copy of the generator",
-    "prior": "Starting from an ellipsoid",
-    "adjust": "Shape: relief and poses from turned views",
-    "decompose": "Step 1: albedo and light",
-    "explore": "Step 2: learning to project views",
-    "collect": "Step 2: asking the generator for views",
-    "refine": "Step 3: shape from all views",
-}
 TICK_S, REPORT_S, PREVIEW_S = 0.1, 0.5, 1.0
 """How often the stream looks, reports at least, and asks for a preview at most."""
 
@@ -93,26 +83,6 @@ def _gpu(function: Callable) -> Callable:
     return function if spaces is None else spaces.GPU(duration=120)(function)
 
 
-@contextmanager
-def stops_between_layers(stop_wanted: Callable[[], bool]) -> Iterator[None]:
-    """Make every layer that this thread runs a place to stop, by `Cancelled`: between two iterations, and before the
-    first one and after the last, there may be seconds in which the pipeline asks nobody."""
-    mine, looked = threading.get_ident(), 0.0
-
-    def look(module: Any, inputs: Any) -> None:
-        nonlocal looked
-        if threading.get_ident() == mine and time.perf_counter() - looked > TICK_S:
-            looked = time.perf_counter()
-            if stop_wanted():
-                raise Cancelled
-
-    hook = register_module_forward_pre_hook(look)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 @_gpu
 def steps_of_run(
     pipeline: GAN2ShapePipeline,
@@ -124,8 +94,9 @@ def steps_of_run(
     """Run the pipeline; yields reports, and the Reconstruction last. After a stop the last report says so."""
     seen: dict[str, Any] = {"progress": None, "previews": (), "looked": 0.0}
     outcome: dict[str, Any] = {}
+    token = CancelToken()
 
-    def watch(progress: Progress) -> bool:
+    def watch(progress: Progress) -> None:
         now = time.perf_counter()
         if now - seen["looked"] >= PREVIEW_S:
             pictures = progress.preview()
@@ -134,12 +105,10 @@ def steps_of_run(
                 seen["previews"] = tuple((label, to_pil(p)) for label, p in zip(labels, pictures, strict=False))[1:]
             seen["looked"] = now
         seen["progress"] = progress
-        return not stop_wanted()
 
     def run() -> None:
         try:
-            with stops_between_layers(stop_wanted):
-                outcome["result"] = pipeline(subject.item, callback=watch, **options, **subject.arguments)
+            outcome["result"] = pipeline(subject.item, callback=watch, cancel=token, **options, **subject.arguments)
         except BaseException as error:  # handed to the stream, which raises it where it is heard
             outcome["error"] = error
 
@@ -152,6 +121,7 @@ def steps_of_run(
             now = time.perf_counter()
             if stop_wanted():
                 stopping = True
+                token.cancel()
                 break
             if now - reported >= REPORT_S:
                 reported = now
@@ -159,6 +129,7 @@ def steps_of_run(
         if stopping:
             yield Report("stopped", "Stopped. The last preview stays.", previews=seen["previews"])
     finally:
+        token.cancel()  # whoever listened has gone, or the run is over
         thread.join()  # one heavy job at a time: the next one waits for the layer that is still under way
     if "result" in outcome and not stopping:
         yield outcome["result"].cpu()
@@ -174,7 +145,7 @@ def _report(seen: dict[str, Any], countdown: Countdown) -> Report:
         return Report("running", "Looking at the picture", 0.0, countdown.planned_s)
     fraction, left_s = countdown.left(progress)
     rounds = f", round {progress.round + 1} of {progress.rounds}" if progress.rounds > 1 else ""
-    text = f"{STEPS[progress.step]}{rounds}: {progress.iteration} of {progress.iterations}"
+    text = f"{progress.label}{rounds}: {progress.iteration} of {progress.iterations}"
     return Report("running", text, fraction, left_s, seen["previews"])
 
 
@@ -212,13 +183,8 @@ def _guarded(
     session: Session, subject: Subject, options: dict[str, Any], pipeline: GAN2ShapePipeline, speeds: Speeds
 ) -> Iterator[Report | Finished]:
     try:
-        schedule = pipeline.config.schedule(options["preset"])
-        steps = plan(
-            schedule,
-            photograph=subject.is_photograph,
-            tuned=options["tuned"],
-            pretrained="depth_net" in pipeline.components,
-        )
+        images = Images(photographs=int(subject.is_photograph))
+        steps = pipeline.plan(images, preset=options["preset"], tuned=options["tuned"])
         countdown = Countdown(steps, speeds)
         for item in steps_of_run(pipeline, subject, options, countdown, session.stop_wanted):
             if isinstance(item, Report):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan2shape_hub.config import ProjectionConfig
+from gan2shape_hub.generator import ComponentGenerator, Generator
 
 
 class LatentProjection:
@@ -16,7 +17,7 @@ class LatentProjection:
     Stateless but for the constants of the generator: the encoder is an argument of every call.
     """
 
-    def __init__(self, generator: nn.Module, config: ProjectionConfig) -> None:
+    def __init__(self, generator: Generator, config: ProjectionConfig) -> None:
         self.generator = generator
         self.config = config
         _check_space(generator, config)
@@ -97,25 +98,31 @@ def difference(encoder: nn.Module, images: Tensor, originals: Tensor) -> Tensor:
     return encoder(images) - encoder(originals)
 
 
-def gan_image(generator: nn.Module, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:
+def gan_image(generator: Generator, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:
     """The generator's image of latents (B, D) or (B, L, D) as the shape nets see it: (B, 3, size, size) in about -1..1,
     its central ``crop_fraction``. Of the latents' dtype, whatever the generator's weights are stored in."""
-    dtype, latent = latent.dtype, latent.to(generator.latent_mean.dtype)
     if crop_fraction == 1:
-        return generator.image_at(latent, size).to(dtype)
-    image = generator(latent).to(dtype)
+        return generator.image_at(latent.to(generator.latent_mean.dtype), size).to(latent.dtype)
+    return full_image(generator, latent, size, crop_fraction)
+
+
+def full_image(generator: Generator, latent: Tensor, size: int, crop_fraction: float = 1.0) -> Tensor:
+    """As ``gan_image``, but of the whole network's picture and never of a tap's."""
+    image = generator(latent.to(generator.latent_mean.dtype)).to(latent.dtype)
     side = round(image.shape[-1] * crop_fraction)
     first = (image.shape[-1] - side) // 2
     image = image[..., first : first + side, first : first + side]
+    if side % size == 0:
+        return F.avg_pool2d(image, side // size)
     return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def along(generator: nn.Module, steps: Tensor, directions: Tensor) -> Tensor:
+def along(generator: ComponentGenerator, steps: Tensor, directions: Tensor) -> Tensor:
     """Offset of w (B, D) of ``steps`` (B, n) along ``directions`` (n, components), unit in normalised components."""
     return (steps @ directions * generator.component_std.to(steps)) @ generator.component_basis.to(steps)
 
 
-def _check_space(generator: nn.Module, config: ProjectionConfig) -> None:
+def _check_space(generator: Generator, config: ProjectionConfig) -> None:
     """ValueError where ``config`` asks for what ``generator`` does not have."""
     name = type(generator).__name__
     if config.space == "mapping_tail":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class ShapeNets:
         """Freshly initialised networks of the released architecture (``width``: channels of the first level)."""
         size = config.image_size
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: those of other devices are the caller's
             return cls(
                 depth=EDDeconv(3, 1, size, nf=width),
                 albedo=EDDeconv(3, 3, size, nf=width, activation="tanh"),
@@ -61,10 +61,23 @@ class ShapeNets:
             yield f.name, getattr(self, f.name)
 
     def train(self, *names: str) -> list[nn.Parameter]:
-        """Let only the networks ``names`` learn; their parameters."""
+        """Let only the networks ``names`` learn, in place; their parameters."""
         for name, module in self.modules():
             module.requires_grad_(name in names).train(name in names)
+        return self.parameters(*names)
+
+    def parameters(self, *names: str) -> list[nn.Parameter]:
         return [p for name, module in self.modules() if name in names for p in module.parameters()]
+
+    def learning(self, *names: str) -> ShapeNets:
+        """The same networks with copies in the place of ``names``, which may learn; the others are shared."""
+        copies = {name: copy.deepcopy(getattr(self, name)).requires_grad_(True).train() for name in names}
+        return replace(self, **copies)
+
+    def frozen(self) -> ShapeNets:
+        """Let no network learn, in place; returns self."""
+        self.train()
+        return self
 
     def to(self, device: torch.device) -> ShapeNets:
         for _, module in self.modules():

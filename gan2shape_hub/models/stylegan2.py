@@ -66,7 +66,7 @@ class StyledConv(nn.Module):
         if weight.device.type == "cpu":  # writes to .data are no versions: a sample of the values notices most of them
             key += tuple(weight.detach().flatten()[:: max(weight.numel() // 64, 1)].tolist())
         if self._cache.get(name, (None,))[0] != key:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # it outlives what the caller has switched off
                 self._cache[name] = (key, make())
         return self._cache[name][1]
 

@@ -10,7 +10,6 @@ own pixels. Both are held: networks that also learnt from a crowd's brightness k
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +17,15 @@ from torch import Tensor
 
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import Scene, Targets
+from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.details import details
-from gan2shape_hub.rendering.scene import render_scene, smoothness
+from gan2shape_hub.rendering.scene import smoothness
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance, transfer
 from gan2shape_hub.run import Run
-from gan2shape_hub.stages.preview import clay
+from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
 
 GRID = 32
 """Side of the coarse relief, interpolated to the sheet's size."""
@@ -41,44 +41,40 @@ BACKGROUND = 0.1
 """What a pixel counts outside the category's box: it may not turn with the object."""
 
 
-def adjust(nets: ShapeNets, targets: Targets, turned: Tensor, iterations: int, run: Run) -> Scene:
-    """Scenes of the targets with depth and view adjusted; albedo and light as the networks say.
-
-    Args:
-        turned: (K, 1 + M, 3, S, S), the generator's own image of every target and turned ones.
-    """
-    with torch.no_grad():
-        parts = [nets.predict_scene(image[None], run.config) for image in targets.images]
-    done, total, adjusted = 0, iterations * len(parts), []
-    for scene, image, views in zip(parts, targets.images, turned, strict=True):
-        with torch.no_grad():
-            start = nets.predict_view(views, run.config)
-        depth, moved = _adjust_one(views, image, scene, start, iterations, (done, total), run)
-        done += iterations
-        adjusted.append(dataclasses.replace(scene, depth=depth, view=(scene.view + moved).clamp(-1, 1)))
-    names = [f.name for f in dataclasses.fields(Scene)]
-    return Scene(**{name: torch.cat([getattr(scene, name) for scene in adjusted]) for name in names})
+def adjust(state: State, run: Run) -> State:
+    """Adjust depth and view of the scenes to the turned views; albedo and light stay."""
+    targets, scene, adjusted = state.targets, state.seen(run.config), []
+    each = run.iterations // len(targets)
+    for k in range(len(targets)):
+        one = scene.select(slice(k, k + 1))
+        adjusted.append(_adjust_one(state.nets, state.turned[k], targets.images[k], one, each, k * each, run))
+    return state.replace(scene=Scene.cat(adjusted))
 
 
 def _adjust_one(
-    views: Tensor, image: Tensor, scene: Scene, start: Tensor, iterations: int, place: tuple[int, int], run: Run
-) -> tuple[Tensor, Tensor]:
-    """Depth (1, S, S), and how far the pose of the first of ``views`` (1 + M, 3, S, S) moved (1, 6)."""
+    nets: ShapeNets, views: Tensor, image: Tensor, scene: Scene, iterations: int, first: int, run: Run
+) -> Scene:
+    """``scene`` (a batch of one) as ``views`` (1 + M, 3, S, S) show it, the first of them being its own view; ``first``
+    iterations were done for other images."""
     config, camera, size = run.config, run.config.camera, views.shape[-1]
     middle, half = (camera.max_depth + camera.min_depth) / 2, (camera.max_depth - camera.min_depth) / 2
     raw = torch.atanh(((scene.depth - middle) / half).clamp(-0.999, 0.999))
     relief = torch.zeros(1, 1, GRID, GRID, device=views.device, requires_grad=True)
-    moved = torch.zeros_like(start, requires_grad=True)
+    moved = torch.zeros(len(views), 6, device=views.device, requires_grad=True)
     rates = (RELIEF_RATE, VIEW_RATE)
     optimizer = torch.optim.Adam([{"params": [relief]}, {"params": [moved]}], betas=(0.9, 0.95))
     importance = box_importance(config, BACKGROUND).to(views.device)
     with torch.no_grad():
+        start = nets.predict_view(views, config)
         views = details(views)
         features = run.image_features(views)
 
     def shape() -> Tensor:
         fine = F.interpolate(relief, (size, size), mode="bicubic", align_corners=True)[:, 0]
         return middle + half * torch.tanh(raw + fine)
+
+    def now() -> Scene:
+        return dataclasses.replace(scene, depth=shape(), view=(scene.view + moved[:1]).clamp(-1, 1))
 
     for iteration in range(iterations):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -88,12 +84,12 @@ def _adjust_one(
         others = 1 + torch.randperm(len(views) - 1, generator=run.rng)[:PARTNERS].to(views.device)
         own = torch.zeros_like(others)
         source, target = torch.cat([own, others]), torch.cat([others, own])
-        now = start + moved
+        pose = start + moved
         drawn, weight = transfer(
             views[source],
             seen.expand(len(source), -1, -1),
-            Pose.from_view(now[source], camera),
-            Pose.from_view(now[target], camera),
+            Pose.from_view(pose[source], camera),
+            Pose.from_view(pose[target], camera),
             camera,
             importance,
         )
@@ -105,18 +101,6 @@ def _adjust_one(
         optimizer.zero_grad(set_to_none=True)
         (loss + regular).backward()
         optimizer.step()
-        run.tick("adjust", place[0] + iteration, place[1], loss.detach(), _preview(image, scene, shape, run))
+        run.tick(first + iteration, loss.detach(), scene_preview(image, now, config))
     with torch.no_grad():
-        return shape(), moved[:1].clone()
-
-
-def _preview(image: Tensor, scene: Scene, shape: Callable[[], Tensor], run: Run) -> Callable:
-    """A function that returns (input, reconstruction, shaded shape), each (3, S, S) in -1..1 on the CPU."""
-
-    @torch.no_grad()
-    def preview() -> tuple[Tensor, Tensor, Tensor]:
-        depth = shape()
-        view, _ = render_scene(depth, scene.albedo, scene.view, scene.light, run.config.camera)
-        return image.cpu(), view.image[0].clamp(-1, 1).cpu(), clay(depth, run.config)[0].cpu()
-
-    return preview
+        return now()

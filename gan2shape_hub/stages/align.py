@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from gan2shape_hub.errors import InputError
 from gan2shape_hub.models.face_detector import SIDE, Face, decode, detect_faces, load_blazeface, merge, to_input
-from gan2shape_hub.records import Alignment, InputError
+from gan2shape_hub.records import Alignment
 
 EYE_TO_EYE, EYE_TO_MOUTH, DROP = 1.96, 1.78, 0.06
 """Half the square's side in eye-to-eye and in eye-to-mouth distances (the longer counts), and how far from the eyes
@@ -53,7 +54,9 @@ def align_photograph(
     if how == "face":
         return align_face(photograph, min_size=min_size, face_index=face_index, name=name)
     if face_index is not None:
-        raise InputError("face_index chooses a face, but faces are not looked for here: leave it out.")
+        raise InputError(
+            "face_index chooses a face, but faces are not looked for here: leave it out.", code="no-such-face"
+        )
     return align_center(photograph)
 
 
@@ -85,16 +88,18 @@ def align_face(
     if not found:
         raise InputError(
             f"no face was found in {name}: take a photograph that shows one from the front, 40 pixels or larger, or "
-            "pass align=False (--no-align) if it is cut out already."
+            "pass align=False (--no-align) if it is cut out already.",
+            code="no-face",
         )
     if face_index is not None and not 0 <= face_index < len(found):
         only = "one face: leave it out" if len(found) == 1 else f"{len(found)} faces: pass 0 to {len(found) - 1}"
-        raise InputError(f"face_index is {face_index}, but {name} shows {only}, 0 is the largest.")
+        raise InputError(f"face_index is {face_index}, but {name} shows {only}, 0 is the largest.", code="no-such-face")
     face, matrix = found[face_index or 0]
     if face.size < MIN_FACE:
         raise InputError(
             f"the face in {name} is only {face.size:.0f} pixels large, must be at least {MIN_FACE}: use a larger "
-            "original or a closer photograph."
+            "original or a closer photograph.",
+            code="face-too-small",
         )
     if _aligned_already(matrix, photograph.size):
         matrix = np.array([[photograph.width, 0.0, 0.0], [0.0, photograph.height, 0.0]])

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
-from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import Scene, Targets
+from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
 
 
-def decompose(
-    nets: ShapeNets, targets: Targets, iterations: int, run: Run, *, mirror: bool = False, scene: Scene | None = None
-) -> None:
-    """Train ``nets.albedo`` for ``iterations``; depth, view and light stay as they are: those of ``scene`` (of all
-    targets), else what the networks say."""
-    config, weights = run.config, run.config.loss
-    optimizer = run.optimizer(nets.train("albedo"), run.schedule.learning_rate)
+def decompose(state: State, run: Run) -> State:
+    """Train the albedo net; depth, view and light of the scenes stay as they are. ``mirror_decompose`` of the round
+    renders the mirrored depth and albedo in every other iteration (at random)."""
+    config, weights, mirror = run.config, run.config.loss, run.round.mirror_decompose
+    targets, scene, nets = state.targets, state.seen(config), state.nets.learning("albedo")
+    optimizer = run.optimizer(nets.parameters("albedo"), run.schedule.learning_rate)
     batch = min(run.schedule.batch_size, len(targets))
     with torch.no_grad():
-        single = nets.predict_scene(targets.images, config) if scene is None and len(targets) <= batch else None
         features = [run.image_features(image[None]) for image in targets.images]
-    for iteration in range(iterations):
+
+    def first() -> Scene:
+        return dataclasses.replace(scene.select(slice(1)), albedo=nets.albedo(targets.images[:1]).float())
+
+    for iteration in range(run.iterations):
         pick = run.integers(len(targets), batch) if len(targets) > batch else torch.arange(batch, device=run.device)
-        chosen = targets.select(pick)
-        with torch.no_grad(), run.accelerator.autocast():
-            if scene is not None:
-                known = scene.select(pick)
-            else:
-                known = single if single is not None else nets.predict_scene(chosen.images, config)
-        with run.accelerator.autocast():
+        chosen, known = targets.select(pick), scene.select(pick)
+        with run.autocast():
             albedo = nets.albedo(chosen.images).float()
         depth = known.depth
         if mirror and run.coin():
@@ -44,7 +43,8 @@ def decompose(
             wanted = [torch.cat(maps) for maps in zip(*(features[int(i)] for i in pick), strict=True)]
             loss = loss + weights.perceptual_weight * feature_loss(run.image_features(view.image), wanted, mask)
         loss = loss + weights.smoothness_weight * (smoothness(depth) + smoothness(diffuse))
-        optimizer.zero_grad(set_to_none=True)
-        run.accelerator.backward(loss)
-        optimizer.step()
-        run.tick("decompose", iteration, iterations, loss.detach(), scene_preview(nets, targets, config))
+        optimizer.step(loss)
+        run.tick(iteration, loss.detach(), scene_preview(targets.images[0], first, config))
+    with torch.no_grad():
+        albedo = torch.cat([nets.albedo(image).float() for image in targets.images.split(1)])
+    return state.replace(nets=nets.frozen(), scene=dataclasses.replace(scene, albedo=albedo))

@@ -14,6 +14,7 @@ from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view
 from gan2shape_hub.rendering.scene import canonical, perturbed_light, photograph_texture, turn_between
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
 
 
 def sample_views(count: int, run: Run) -> Tensor:
@@ -36,68 +37,75 @@ def sample_lights(light: Tensor, run: Run) -> Tensor:
     return perturbed_light(light, direction, extra, lighting.ambient_per_diffuse)
 
 
-def train_projection(nets: ShapeNets, targets: Targets, iterations: int, run: Run) -> None:
-    """Train ``nets.encoder`` to project pseudo images onto the generator's image manifold."""
-    config = run.config
-    optimizer = run.optimizer(nets.train("encoder"), run.schedule.encoder_learning_rate)
-    scene = _scenes(nets, targets, run)
-    for iteration in range(iterations):
-        pick = _pick(targets, run.schedule.batch_size, run)
-        chosen = targets.select(pick)
-        pseudo, mask, view, _ = render_pseudo(scene, pick, chosen, run)
-        start, image = _walked(chosen, scene.view[pick], view, run)
-        with run.accelerator.autocast():
-            gap = photograph_gap(nets, chosen, run)
-            latent, penalty = run.projection.project(nets.encoder, pseudo, start, image, gap)
+def train_projection(state: State, run: Run) -> State:
+    """Train the encoder to project pseudo images onto the generator's image manifold."""
+    config, targets, scene = run.config, state.targets, state.seen(run.config)
+    nets = state.nets.learning("encoder")
+    optimizer = run.optimizer(nets.parameters("encoder"), run.schedule.encoder_learning_rate)
+    now = scene_preview(targets.images[0], lambda: scene.select(slice(1)), config)
+    for iteration in range(run.iterations):
+        pick = run.integers(len(targets), run.schedule.batch_size)
+        latent, penalty, pseudo, mask, _, _ = _project(state, nets, scene, pick, run)
         size = config.projection.training_size or config.image_size
-        projected = run.gan_image(latent.float(), size)
+        projected = run.gan_image(state.generator, latent.float(), size)
         pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
         loss = masked_l1(projected, pseudo, mask)
         wanted = run.projection_features(pseudo)
         if wanted:
             loss = loss + feature_loss(run.projection_features(projected), wanted, mask)
         loss = loss + config.projection.offset_weight * penalty.float()
-        optimizer.zero_grad(set_to_none=True)
-        run.accelerator.backward(loss)
-        optimizer.step()
-        run.tick("explore", iteration, iterations, loss.detach(), scene_preview(nets, targets, config))
+        optimizer.step(loss)
+        run.tick(iteration, loss.detach(), now)
+    return state.replace(nets=nets.frozen(), scene=scene)
+
+
+def collect_views(state: State, run: Run) -> State:
+    """Project pseudo views of every target, the encoder frozen: as many as the schedule asks for."""
+    return state.replace(views=project_views(state, run.schedule.views_of_each(len(state.targets)), run))
 
 
 @torch.no_grad()
-def collect_views(nets: ShapeNets, targets: Targets, views_per_image: int, run: Run) -> PseudoViews:
-    """Project ``views_per_image`` pseudo views of every target, the encoder frozen."""
-    scene = _scenes(nets, targets, run)
+def project_views(state: State, views_per_image: int, run: Run) -> PseudoViews:
+    """``views_per_image`` projected pseudo views of every target."""
+    targets, scene, config = state.targets, state.seen(run.config), run.config
     images, masks, views, lights = [], [], [], []
     starts = range(0, views_per_image, run.schedule.batch_size)
     for k in range(len(targets)):
+        now = scene_preview(targets.images[k], lambda k=k: scene.select(slice(k, k + 1)), config)
         parts = []
         for batch, first in enumerate(starts):
             count = min(run.schedule.batch_size, views_per_image - first)
             pick = torch.full((count,), k, device=run.device)
-            chosen = targets.select(pick)
-            pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
-            start, image = _walked(chosen, scene.view[pick], view, run)
-            with run.accelerator.autocast():
-                gap = photograph_gap(nets, chosen, run)
-                latent, penalty = run.projection.project(nets.encoder, pseudo, start, image, gap)
-            projected = run.gan_image(latent.float(), run.config.image_size).clamp(-1, 1)
+            latent, penalty, _, mask, view, light = _project(state, state.nets, scene, pick, run)
+            projected = run.gan_image(state.generator, latent.float(), config.image_size).clamp(-1, 1)
             parts.append((projected, mask, view, light))
-            done, total = k * len(starts) + batch, len(targets) * len(starts)
-            run.tick("collect", done, total, penalty, scene_preview(nets, targets, run.config, k))
+            run.tick(k * len(starts) + batch, penalty, now)
         for whole, part in zip((images, masks, views, lights), zip(*parts, strict=True), strict=True):
             whole.append(torch.cat(part))
     return PseudoViews(*(torch.stack(x) for x in (images, masks, views, lights)))
 
 
+def _project(state: State, nets: ShapeNets, scene: Scene, pick: Tensor, run: Run) -> tuple[Tensor, ...]:
+    """Latents of pseudo images of the scenes ``pick`` (N) and the offset penalty; the pseudo images (N, 3, S, S), masks
+    (N, 1, S, S), views (N, 6) and lights (N, 4) themselves."""
+    chosen = state.targets.select(pick)
+    pseudo, mask, view, light = render_pseudo(scene, pick, chosen, run)
+    start, image = _walked(chosen, scene.view[pick], view, state, run)
+    with run.autocast():
+        gap = photograph_gap(nets, chosen, run)
+        latent, penalty = state.projection.project(nets.encoder, pseudo, start, image, gap)
+    return latent, penalty, pseudo, mask, view, light
+
+
 @torch.no_grad()
-def _walked(chosen: Targets, own: Tensor, wanted: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+def _walked(chosen: Targets, own: Tensor, wanted: Tensor, state: State, run: Run) -> tuple[Tensor, Tensor]:
     """Where the projection starts: latents and images (N, 3, S, S) walked from views ``own`` (N, 6) to ``wanted``."""
-    if not run.projection.walks:
+    if not state.projection.walks:
         return chosen.latents, chosen.originals
     camera = run.config.camera
     turn = turn_between(Pose.from_view(own, camera), Pose.from_view(wanted, camera), camera)
-    latents = run.projection.walk(chosen.latents, turn)
-    return latents, run.gan_image(latents, run.config.image_size).clamp(-1, 1)
+    latents = state.projection.walk(chosen.latents, turn)
+    return latents, run.gan_image(state.generator, latents, run.config.image_size).clamp(-1, 1)
 
 
 def photograph_gap(nets: ShapeNets, chosen: Targets, run: Run) -> Tensor | None:
@@ -107,17 +115,6 @@ def photograph_gap(nets: ShapeNets, chosen: Targets, run: Run) -> Tensor | None:
     if not projection.relative or projection.texture != "image":
         return None
     return difference(nets.encoder, chosen.images, chosen.originals)
-
-
-def _pick(targets: Targets, batch: int, run: Run) -> Tensor:
-    return run.integers(len(targets), batch)
-
-
-@torch.no_grad()
-def _scenes(nets: ShapeNets, targets: Targets, run: Run) -> Scene:
-    """Scenes of all targets, predicted once: depth, albedo, view and light do not change during step 2."""
-    parts = [nets.predict_scene(chunk, run.config) for chunk in targets.images.split(16)]
-    return Scene(*(torch.cat(x) for x in zip(*((p.depth, p.albedo, p.view, p.light) for p in parts), strict=True)))
 
 
 @torch.no_grad()

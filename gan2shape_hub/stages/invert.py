@@ -21,10 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.generator import Generator, sample_latents, tap_sizes
+from gan2shape_hub.models.latent_projection import LatentProjection, full_image
 from gan2shape_hub.models.perceptual import feature_loss
-from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
+from gan2shape_hub.stages.preview import no_preview
+from gan2shape_hub.state import State
 
 COARSE = 0.75
 """Part of the iterations that look at the smallest tap, with one w for all layers: at 0.5 a portrait came 0.6 dB closer
@@ -55,26 +57,53 @@ class Inversion:
     iterations: int
 
 
-def invert(
-    image: Tensor, iterations: int, run: Run, mask: Tensor | None = None, encoder: nn.Module | None = None
+@torch.no_grad()
+def invert(state: State, run: Run) -> State:
+    """Find the latents of the photographs; the object's mask says what counts for more."""
+    targets, generator = state.targets, state.generator
+    latents, originals = list(targets.latents.split(1)), list(targets.originals.split(1))
+    quality = list(state.quality_db)
+    chosen = [k for k, photograph in enumerate(state.photographs) if photograph]
+    each = run.iterations // len(chosen)
+    for number, k in enumerate(chosen):
+        mask = None if targets.masks is None else targets.masks[k : k + 1]
+        found = find_latent(targets.images[k : k + 1], each, state.projection, run, mask, first=number * each)
+        # Of the tap where there is one, as the encoder was trained to see it.
+        image = run.gan_image(generator, found.latent, run.config.image_size)
+        latents[k], originals[k] = found.latent.float(), image.float().clamp(-1, 1)
+        quality[k] = round(found.psnr_db, 2)
+    latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
+    targets = dataclasses.replace(targets, latents=torch.cat(latents), originals=torch.cat(originals))
+    return state.replace(targets=targets, quality_db=tuple(quality))
+
+
+@torch.enable_grad()
+def find_latent(
+    image: Tensor,
+    iterations: int,
+    projection: LatentProjection,
+    run: Run,
+    mask: Tensor | None = None,
+    *,
+    first: int = 0,
 ) -> Inversion:
     """Find the latent whose picture is closest to ``image`` (1, 3, S, S) in -1..1.
 
-    The search starts at the encoder's answer, where that is closer than the average image. One w for all layers first,
-    so that every step is an image of the generator; then a latent per layer, held near that w, for what W alone cannot
-    say. Pixels (L1) and perceptual features are compared, and the discriminator's where there is one. The closest
-    picture seen is returned; there is no randomness in it.
+    The search starts at the answer of ``run.encoder``, where that is closer than the average image. One w for all
+    layers first, so that every step is an image of the generator; then a latent per layer, held near that w, for what W
+    alone cannot say. Pixels (L1) and perceptual features are compared, and the discriminator's where there is one. The
+    closest picture seen is returned; there is no randomness in it.
 
     Args:
         image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.
         iterations: upper bound; fewer where the image is matched already.
         mask: (1, 1, S, S) in 0..1, 1 on the object, which counts for more; None: all pixels count alike.
-        encoder: the checkpoint's latent encoder; None: the search starts at the average image.
+        first: iterations of the step that were done for other photographs.
 
     Raises:
         Cancelled: the callback said so; FloatingPointError: the loss became NaN.
     """
-    generator, size = run.generator, run.config.image_size
+    generator, encoder, size, crop = projection.generator, run.encoder, run.config.image_size, run.config.crop_fraction
     dtype = generator.latent_mean.dtype
     target = image.float().clamp(-1, 1)
     weight = torch.ones_like(target[:, :1]) if mask is None else 1 + OBJECT_WEIGHT * mask.to(target)
@@ -82,8 +111,8 @@ def invert(
     mean, directions = generator.latent_mean.float(), latent_directions(generator)
     shared = torch.zeros(1, 1, len(directions), device=run.device)
     if encoder is not None and iterations:
-        guess = encoded(target, encoder, directions, run)
-        average, answer = _apart(torch.cat([mean[None], mean + (guess @ directions)[:, 0]]), target, run)
+        guess = encoded(target, encoder, directions, projection, run)
+        average, answer = _apart(generator, torch.cat([mean[None], mean + (guess @ directions)[:, 0]]), target, run)
         if answer < average:
             shared = guess
     shared.requires_grad_(True)
@@ -94,12 +123,12 @@ def invert(
 
     def picture(w: Tensor, side: int, whole: bool) -> Tensor:
         w = w.to(dtype)
-        return (full_image(w, size, run, generator) if whole else run.gan_image(w, side, generator)).float()
+        return (full_image(generator, w, size, crop) if whole else run.gan_image(generator, w, side)).float()
 
-    first = int(iterations * COARSE)
+    coarse = int(iterations * COARSE)
     stages = (
-        (0, first, coarse_size(generator, size), False, (shared,), LEARNING_RATE),
-        (first, iterations, size, True, (shared, own), WIDE_LEARNING_RATE),
+        (0, coarse, coarse_size(generator, size), False, (shared,), LEARNING_RATE),
+        (coarse, iterations, size, True, (shared, own), WIDE_LEARNING_RATE),
     )
     best, done = latent().detach(), 0
     with torch.no_grad():
@@ -127,7 +156,7 @@ def invert(
             loss.backward()
             optimizer.step()
             done += 1
-            run.tick("invert", iteration, iterations, loss.detach(), _no_preview)
+            run.tick(first + iteration, loss.detach(), no_preview)
             if similarity > GOOD_ENOUGH_DB:
                 break
     with torch.no_grad():
@@ -139,7 +168,7 @@ def invert(
 
 
 @torch.no_grad()
-def encoded(image: Tensor, encoder: nn.Module, directions: Tensor, run: Run) -> Tensor:
+def encoded(image: Tensor, encoder: nn.Module, directions: Tensor, projection: LatentProjection, run: Run) -> Tensor:
     """What the latent encoder says of an image (1, 3, S, S), in whitened coordinates (1, 1, D), at most 2.5 standard
     deviations along each direction: it answers in the few hundred most common ones, the rest is rounding.
 
@@ -148,18 +177,19 @@ def encoded(image: Tensor, encoder: nn.Module, directions: Tensor, run: Run) -> 
     dtype = next((p.dtype for p in encoder.parameters()), image.dtype)
     encoding = encoder(image.to(dtype))
     if run.config.projection.relative:
-        average = run.gan_image(run.generator.latent_mean[None], image.shape[-1]).clamp(-1, 1)
+        mean = projection.generator.latent_mean[None]
+        average = run.gan_image(projection.generator, mean, image.shape[-1]).clamp(-1, 1)
         encoding = encoding - encoder(average.to(dtype))
-    offset, _ = run.projection.offset(encoding.float())
+    offset, _ = projection.offset(encoding.float())
     return (offset @ directions.T / directions.square().sum(dim=1)).clamp(-2.5, 2.5)[:, None]
 
 
 @torch.no_grad()
-def _apart(latents: Tensor, target: Tensor, run: Run) -> list[float]:
+def _apart(generator: Generator, latents: Tensor, target: Tensor, run: Run) -> list[float]:
     """How far the pictures of latents (N, D) are from the photograph, as the search compares them."""
     wanted, apart = run.image_features(target), []
     for latent in latents:
-        found = full_image(latent[None], target.shape[-1], run, run.generator)
+        found = full_image(generator, latent[None], target.shape[-1], run.config.crop_fraction)
         error = (found - target).abs().mean()
         if wanted:
             error = error + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted)
@@ -172,33 +202,14 @@ def _features(run: Run, images: Tensor) -> list[Tensor]:
     return run.image_features(images) + (run.projection_features(images) if run.discriminator is not None else [])
 
 
-def full_image(latent: Tensor, size: int, run: Run, generator: nn.Module) -> Tensor:
-    """The whole network's picture of latents (B, D) or (B, L, D), as ``Run.gan_image`` without its taps:
-    (B, 3, size, size) in about -1..1, centre-cropped where the category is."""
-    image = generator(latent.to(generator.latent_mean.dtype)).to(latent.dtype)
-    side = round(image.shape[-1] * run.config.crop_fraction)
-    first = (image.shape[-1] - side) // 2
-    image = image[..., first : first + side, first : first + side]
-    if side % size == 0:
-        return F.avg_pool2d(image, side // size)
-    return F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
-
-
-def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targets, list[float | None]]:
+def tune(state: State, run: Run) -> State:
     """Adapt a copy of the generator to the photographs at their latents (pivotal tuning, Roich et al., 2021).
 
     Mapping network, taps and noise maps stay; the synthesis weights move by small relative steps, and the whole
-    network's picture is compared as in ``invert``. The shipped generator is not changed.
-
-    Args:
-        targets: of the run; ``photographs`` says which of them (K) are photographs and not latents.
-
-    Returns:
-        The run with the adapted generator (without gradients) and its projection, the targets with its images as
-        ``originals``, and each photograph's similarity in dB (None for latents).
+    network's picture is compared as in ``invert``. Its images take the place of the former generator's.
     """
-    size, iterations = run.config.image_size, run.schedule.tune_iterations
-    generator = copy.deepcopy(run.generator).float()
+    size, crop, targets = run.config.image_size, run.config.crop_fraction, state.targets
+    generator = copy.deepcopy(state.generator).float()
     weights = trainable_weights(generator)
     for weight in weights:
         weight.requires_grad_(True)
@@ -207,52 +218,52 @@ def tune(targets: Targets, photographs: list[bool], run: Run) -> tuple[Run, Targ
     ]
     rates = [group["lr"] for group in groups]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    chosen = [k for k, photograph in enumerate(photographs) if photograph]
+    chosen = [k for k, photograph in enumerate(state.photographs) if photograph]
     wanted = {k: _features(run, targets.images[k : k + 1]) for k in chosen}
-    for iteration in range(iterations):
+    for iteration in range(run.iterations):
         k = chosen[iteration % len(chosen)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * pace(iteration, iterations)
-        found = full_image(targets.latents[k : k + 1], size, run, generator)
+            group["lr"] = rate * pace(iteration, run.iterations)
+        found = full_image(generator, targets.latents[k : k + 1], size, crop)
         loss = (found - targets.images[k : k + 1]).abs().mean()
         if wanted[k]:
             loss = loss + PERCEPTUAL_WEIGHT * feature_loss(_features(run, found), wanted[k])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        run.tick("tune", iteration, iterations, loss.detach(), _no_preview)
+        run.tick(iteration, loss.detach(), no_preview)
     generator.requires_grad_(False).eval()
+    quality = list(state.quality_db)
     with torch.no_grad():
-        originals = torch.cat([run.gan_image(w[None], size, generator).clamp(-1, 1) for w in targets.latents])
-        quality = [
-            round(psnr_db(full_image(targets.latents[k : k + 1], size, run, generator)[0], targets.images[k]), 2)
-            if photograph
-            else None
-            for k, photograph in enumerate(photographs)
-        ]
-    run = dataclasses.replace(run, generator=generator, projection=LatentProjection(generator, run.config.projection))
-    return run, dataclasses.replace(targets, originals=originals), quality
+        originals = torch.cat([run.gan_image(generator, w[None], size).clamp(-1, 1) for w in targets.latents])
+        for k in chosen:
+            found = full_image(generator, targets.latents[k : k + 1], size, crop)
+            quality[k] = round(psnr_db(found[0], targets.images[k]), 2)
+    return state.replace(
+        projection=LatentProjection(generator, run.config.projection),
+        targets=dataclasses.replace(targets, originals=originals),
+        quality_db=tuple(quality),
+    )
 
 
 @torch.no_grad()
-def latent_directions(generator: nn.Module, samples: int = 4096) -> Tensor:
+def latent_directions(generator: Generator, samples: int = 4096) -> Tensor:
     """Principal directions of W (D, D), rows times their standard deviations: standard normal coordinates times them,
     plus the mean, are distributed as the mapping network's outputs are (to second order)."""
-    z = torch.randn(samples, generator.latent_dim, generator=torch.Generator().manual_seed(0))
     mean = generator.latent_mean
-    w = torch.cat([generator.mapping(chunk.to(mean.device, mean.dtype)) for chunk in z.split(1024)])
+    w = sample_latents(generator, samples, torch.Generator().manual_seed(0))
     offsets = (w - mean).double().cpu()
     values, vectors = torch.linalg.eigh(offsets.T @ offsets / samples)
     deviations = values.clamp_min(float(values[-1]) * 1e-6).sqrt()
     return (vectors * deviations).T.flip(0).float().to(mean.device)
 
 
-def coarse_size(generator: nn.Module, size: int) -> int:
+def coarse_size(generator: Generator, size: int) -> int:
     """Side of the generator's smallest tap, where it is below ``size``; else ``size``."""
-    return min([s for s in getattr(generator, "tap_sizes", ()) if s < size], default=size)
+    return min([s for s in tap_sizes(generator) if s < size], default=size)
 
 
-def trainable_weights(generator: nn.Module) -> list[nn.Parameter]:
+def trainable_weights(generator: Generator) -> list[nn.Parameter]:
     """The synthesis network's parameters, without the mapping network and the tap heads."""
     return [p for name, p in generator.named_parameters() if not name.startswith(("mapping.", "tap_heads."))]
 
@@ -267,7 +278,3 @@ def psnr_db(image: Tensor, target: Tensor) -> float:
     """Peak signal to noise ratio of two images in -1..1 (values beyond are clamped first), at most 100 dB."""
     error = (image.detach().clamp(-1, 1) - target).square().mean().clamp_min(4e-10)
     return float(10 * torch.log10(4 / error))
-
-
-def _no_preview() -> None:
-    """Nothing can be shown before the latent is known."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from gan2shape_hub.records import InputError
+from gan2shape_hub.errors import InputError
 
 MAX_PIXELS = 80_000_000
 """Default limit of :func:`load_image`: beyond any ordinary photograph, 240 MB once decoded."""
@@ -69,7 +69,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str =
         label, image = name, _from_array(source, name)
     else:
         raise InputError(
-            f"{name} is of type {type(source).__name__}: pass a path, a PIL image, a numpy array or a torch tensor."
+            f"{name} is of type {type(source).__name__}: pass a path, a PIL image, a numpy array or a torch tensor.",
+            code="bad-array",
         )
     width, height = image.size
     _check_size(label, width, height, max_pixels)
@@ -81,7 +82,9 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str =
     except InputError:
         raise
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, ...
-        raise InputError(f"{label} is corrupt or truncated ({_reason(error)}): download or save it again.") from None
+        raise InputError(
+            f"{label} is corrupt or truncated ({_reason(error)}): download or save it again.", code="corrupt"
+        ) from None
 
 
 def prepare_square(image: Image.Image, size: int = 128, *, source_size: int = 1024, center_crop: int = 0) -> Prepared:
@@ -134,17 +137,21 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
 def _open_file(path: str | Path, max_pixels: int) -> Image.Image:
     """Open without decoding. PIL's own guard against decompression bombs answers for us above its limits."""
     if str(path).startswith(("http://", "https://")):
-        raise InputError(f"'{path}' is an address, not a file: download the image first and pass its path.")
+        raise InputError(
+            f"'{path}' is an address, not a file: download the image first and pass its path.", code="not-found"
+        )
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist: check the path.") from None
+        raise InputError(f"'{path}' does not exist: check the path.", code="not-found") from None
     except IsADirectoryError:
-        raise InputError(f"'{path}' is a folder: pass the path of an image file.") from None
+        raise InputError(f"'{path}' is a folder: pass the path of an image file.", code="not-found") from None
     except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({_reason(error)}): check its permissions.") from None
+        raise InputError(
+            f"'{path}' cannot be read ({_reason(error)}): check its permissions.", code="unreadable"
+        ) from None
     if not data:
-        raise InputError(f"'{path}' is empty: download or save it again.")
+        raise InputError(f"'{path}' is empty: download or save it again.", code="corrupt")
     try:
         with warnings.catch_warnings():
             # Between 1x and 2x of PIL's limit it only warns; load_image's own limit decides there.
@@ -153,26 +160,32 @@ def _open_file(path: str | Path, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise InputError(
             f"'{path}' has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, must have at most {max_pixels:,}: "
-            "scale it down first."
+            "scale it down first.",
+            code="too-large",
         ) from None
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis", b"hevc"):
-            raise InputError(f"'{path}' is a HEIC photograph: convert it to JPEG or PNG first.") from None
+            raise InputError(f"'{path}' is a HEIC photograph: convert it to JPEG or PNG first.", code="heic") from None
         raise InputError(
-            f"'{path}' is not an image in a known format: pass a JPEG, PNG, WebP, TIFF, BMP or GIF file."
+            f"'{path}' is not an image in a known format: pass a JPEG, PNG, WebP, TIFF, BMP or GIF file.",
+            code="not-an-image",
         ) from None
     except Exception as error:  # damaged headers surface as all kinds of exceptions
-        raise InputError(f"'{path}' is corrupt ({_reason(error)}): download or save it again.") from None
+        raise InputError(
+            f"'{path}' is corrupt ({_reason(error)}): download or save it again.", code="corrupt"
+        ) from None
 
 
 def _check_size(label: str, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InputError(
-            f"{label} is {width} x {height} pixels, must have at most {max_pixels:,} in all: scale it down first."
+            f"{label} is {width} x {height} pixels, must have at most {max_pixels:,} in all: scale it down first.",
+            code="too-large",
         )
     if min(width, height) < MIN_SIDE:
         raise InputError(
-            f"{label} is {width} x {height} pixels, must be at least {MIN_SIDE} on each side: use a larger original."
+            f"{label} is {width} x {height} pixels, must be at least {MIN_SIDE} on each side: use a larger original.",
+            code="too-small",
         )
 
 
@@ -200,17 +213,21 @@ def _deep_grey(image: Image.Image, label: str) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all():
-            raise InputError(f"{label} has values that are NaN or infinite: replace them first.")
+            raise InputError(f"{label} has values that are NaN or infinite: replace them first.", code="bad-array")
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 255:
             raise InputError(
-                f"{label} has floating point values from {low:g} to {high:g}, must be in 0..1 or 0..255: rescale them."
+                f"{label} has floating point values from {low:g} to {high:g}, must be in 0..1 or 0..255: rescale them.",
+                code="bad-array",
             )
         grey = values * (255 if high <= 1 else 1)
     else:
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
-            raise InputError(f"{label} has values from {low} to {high}, must be 8 or 16 bits: save it again as such.")
+            raise InputError(
+                f"{label} has values from {low} to {high}, must be 8 or 16 bits: save it again as such.",
+                code="bad-array",
+            )
         grey = values / 257  # 65535 / 255
     return Image.fromarray(np.round(grey).astype(np.uint8))
 
@@ -238,7 +255,8 @@ def _tensor_to_array(tensor: torch.Tensor, name: str) -> np.ndarray:
     elif tensor.ndim != 2:
         raise InputError(
             f"{name} is a tensor of shape {shape}, must be (H, W) or (C, H, W) with 1, 3 or 4 channels: "
-            "pass one image, channels first."
+            "pass one image, channels first.",
+            code="bad-array",
         )
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -251,22 +269,27 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or array.size == 0:
         raise InputError(
             f"{name} has shape {array.shape}, must be (H, W) or (H, W, C) with 1, 3 or 4 channels: "
-            "pass one image, channels last (tensors: channels first)."
+            "pass one image, channels last (tensors: channels first).",
+            code="bad-array",
         )
     if array.dtype == np.uint16:
         array = np.round(array / 257.0).astype(np.uint8)
     elif array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise InputError(f"{name} has values that are NaN or infinite: replace them first.")
+            raise InputError(f"{name} has values that are NaN or infinite: replace them first.", code="bad-array")
         low, high = float(array.min()), float(array.max())
         if low < -1e-3 or high > 1 + 1e-3:
             raise InputError(
                 f"{name} has floating point values from {low:g} to {high:g}, must be in 0..1: rescale it, "
-                "or pass uint8 for 0..255."
+                "or pass uint8 for 0..255.",
+                code="bad-array",
             )
         array = np.round(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise InputError(f"{name} has type {array.dtype}, must be uint8, uint16 or floating point: convert it first.")
+        raise InputError(
+            f"{name} has type {array.dtype}, must be uint8, uint16 or floating point: convert it first.",
+            code="bad-array",
+        )
     return Image.fromarray(np.ascontiguousarray(array))
 
 

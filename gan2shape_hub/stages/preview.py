@@ -8,28 +8,33 @@ import torch
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import Targets
+from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.scene import render_scene
 from gan2shape_hub.rendering.shading import normals_from_depth
 
 KEY_LIGHT = (0.45, 0.35, 1.0)
 """Direction its rays travel: from the upper left, toward the face."""
 
+Preview = Callable[[], tuple[Tensor, Tensor, Tensor] | None]
 
-def scene_preview(
-    nets: ShapeNets, targets: Targets, config: CategoryConfig, which: int = 0
-) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
-    """A function that returns (input, reconstruction, shaded shape), each (3, S, S) in -1..1 on the CPU."""
+
+def scene_preview(image: Tensor, scene: Callable[[], Scene], config: CategoryConfig) -> Preview:
+    """A function that returns (input, reconstruction, shaded shape), each (3, S, S) in -1..1 on the CPU.
+
+    ``image`` (3, S, S); ``scene`` gives what would be returned now (a batch of one).
+    """
 
     @torch.no_grad()
     def preview() -> tuple[Tensor, Tensor, Tensor]:
-        image = targets.images[which : which + 1]
-        scene = nets.predict_scene(image, config)
-        view, _ = render_scene(scene.depth, scene.albedo, scene.view, scene.light, config.camera)
-        return image[0].cpu(), view.image[0].clamp(-1, 1).cpu(), clay(scene.depth, config)[0].cpu()
+        now = scene()
+        view, _ = render_scene(now.depth, now.albedo, now.view, now.light, config.camera)
+        return image.cpu(), view.image[0].clamp(-1, 1).cpu(), clay(now.depth, config)[0].cpu()
 
     return preview
+
+
+def no_preview() -> None:
+    """Nothing can be shown before the latent is known."""
 
 
 def clay(depth: Tensor, config: CategoryConfig) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
+from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
 
 
 def ellipsoid_box(config: CategoryConfig, mask: Tensor | None) -> tuple[float, float, float, float]:
@@ -47,23 +47,24 @@ def ellipsoid_depth(config: CategoryConfig, mask: Tensor | None = None) -> Tenso
     return torch.where(distance <= 1, cap, torch.full_like(cap, prior.far))
 
 
-def fit_prior(nets: ShapeNets, targets: Targets, run: Run) -> None:
-    """Train ``nets.depth`` until it says the ellipsoid for every target."""
+def fit_prior(state: State, run: Run) -> State:
+    """Train the depth net until it says the ellipsoid for every target."""
+    targets, nets = state.targets, state.nets.learning("depth")
     masks = targets.masks if run.config.use_mask and targets.masks is not None else [None] * len(targets)
     prior = torch.stack([ellipsoid_depth(run.config, None if m is None else m[0].cpu()) for m in masks])
     prior = prior.to(run.device)
-    optimizer = run.optimizer(nets.train("depth"), run.schedule.learning_rate)
+    optimizer = run.optimizer(nets.parameters("depth"), run.schedule.learning_rate)
     batch = min(run.schedule.batch_size, len(targets))
     span = run.config.camera.max_depth - run.config.camera.min_depth
-    for iteration in range(run.schedule.prior_iterations):
+    now = scene_preview(targets.images[0], lambda: nets.predict_scene(targets.images[:1], run.config), run.config)
+    for iteration in range(run.iterations):
         pick = run.integers(len(targets), batch) if len(targets) > batch else torch.arange(batch, device=run.device)
-        with run.accelerator.autocast():
+        with run.autocast():
             depth = nets.predict_depth(targets.images[pick], run.config)
         error = (depth - prior[pick]) / span
         # Mean squared error alone leaves a speckle that is nothing in depth and everything in the normals.
         speckle = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         loss = error.square().mean() + speckle
-        optimizer.zero_grad(set_to_none=True)
-        run.accelerator.backward(loss)
-        optimizer.step()
-        run.tick("prior", iteration, run.schedule.prior_iterations, loss.detach(), lambda: None)
+        optimizer.step(loss)
+        run.tick(iteration, loss.detach(), now)
+    return state.replace(nets=nets.frozen(), scene=None)

@@ -5,29 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan2shape_hub.config import RoundConfig
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import PseudoViews, Targets
+from gan2shape_hub.records import Targets
 from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
 
 
-def refine(nets: ShapeNets, targets: Targets, pseudo: PseudoViews, round_config: RoundConfig, run: Run) -> None:
-    """Train depth, albedo, view and light together for ``round_config.refine`` iterations.
+def refine(state: State, run: Run) -> State:
+    """Train depth, albedo, view and light together on the targets and their projected views.
 
     Every iteration renders a few inputs and, of each, a few of its projected views; each image under the view and
-    light that the networks read off it, all from the depth and albedo of its input. ``mirror`` renders the mirrored
-    depth and albedo in every other iteration (at random), which is half the price of rendering both each time.
+    light that the networks read off it, all from the depth and albedo of its input. ``mirror`` of the round renders
+    the mirrored depth and albedo in every other iteration (at random), which is half the price of rendering both each
+    time. The views are used up.
     """
-    optimizer = run.optimizer(nets.train("depth", "albedo", "view", "light"), run.schedule.learning_rate)
+    targets, pseudo = state.targets, state.views
+    names = ("depth", "albedo", "view", "light")
+    nets = state.nets.learning(*names)
+    optimizer = run.optimizer(nets.parameters(*names), run.schedule.learning_rate)
     input_features = _features(targets.images, run)
     pseudo_features = _features(pseudo.images.flatten(0, 1), run)
     views = pseudo.images.shape[1]
     scenes = min(len(targets), max(1, run.schedule.batch_size // 2))
     per_scene = max(1, run.schedule.batch_size // scenes)
-    for iteration in range(round_config.refine):
+    now = scene_preview(targets.images[0], lambda: nets.predict_scene(targets.images[:1], run.config), run.config)
+    for iteration in range(run.iterations):
         pick = torch.randperm(len(targets), generator=run.rng)[:scenes].to(run.device)
         which = run.integers(views, scenes, per_scene)
         flat = (pick[:, None] * views + which).flatten()
@@ -37,13 +42,12 @@ def refine(nets: ShapeNets, targets: Targets, pseudo: PseudoViews, round_config:
             pseudo.images.flatten(0, 1)[flat],
             pseudo.masks.flatten(0, 1)[flat],
             [[f[pick] for f in input_features], [f[flat] for f in pseudo_features]],
-            mirror=round_config.mirror and run.coin(),
+            mirror=run.round.mirror and run.coin(),
             run=run,
         )
-        optimizer.zero_grad(set_to_none=True)
-        run.accelerator.backward(loss)
-        optimizer.step()
-        run.tick("refine", iteration, round_config.refine, loss.detach(), scene_preview(nets, targets, run.config))
+        optimizer.step(loss)
+        run.tick(iteration, loss.detach(), now)
+    return state.replace(nets=nets.frozen(), scene=None, views=None)
 
 
 def refine_loss(
@@ -65,7 +69,7 @@ def refine_loss(
     config, weights = run.config, run.config.loss
     n = len(targets)
     everything = torch.cat([targets.images, pseudo])
-    with run.accelerator.autocast():
+    with run.autocast():
         depth = nets.predict_depth(targets.images, config)
         albedo = nets.albedo(targets.images).float()
         view = nets.predict_view(everything, config)

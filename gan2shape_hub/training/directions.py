@@ -18,12 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.generator import ComponentGenerator
 from gan2shape_hub.models.latent_projection import along
 from gan2shape_hub.models.perceptual import masked_l1
 from gan2shape_hub.models.shape import ShapeNets
-from gan2shape_hub.records import PseudoViews, Targets
+from gan2shape_hub.records import PseudoViews
 from gan2shape_hub.rendering import Pose, render_view
 from gan2shape_hub.run import Run
+from gan2shape_hub.state import State
 
 PITCH, YAW = 0, 1
 """Coordinates of a view."""
@@ -50,19 +52,19 @@ def with_directions(config: CategoryConfig, found: ViewDirections) -> CategoryCo
     return dataclasses.replace(config, projection=projection)
 
 
-def normalised_components(latents: Tensor, run: Run) -> Tensor:
+def normalised_components(generator: ComponentGenerator, latents: Tensor) -> Tensor:
     """Coordinates (N, components) of latents (N, D) in units of their standard deviations."""
-    generator = run.generator
     return (latents - generator.latent_mean) @ generator.component_basis.T / generator.component_std
 
 
 @torch.no_grad()
 def find_view_directions(
-    nets: ShapeNets, targets: Targets, run: Run, log: Callable[[str], None], ridge: float = 20.0
+    state: State, run: Run, log: Callable[[str], None], ridge: float = 20.0
 ) -> ViewDirections | None:
-    """Regress the view net's pitch and yaw of ``targets`` (1,000 or more) on their latents, and measure the step."""
-    coordinates = normalised_components(targets.latents, run)
-    views = torch.cat([nets.predict_view(chunk, run.config) for chunk in targets.images.split(32)])
+    """Regress the view net's pitch and yaw of the targets (1,000 or more) on their latents, and measure the step."""
+    targets = state.targets
+    coordinates = normalised_components(state.generator, targets.latents)
+    views = torch.cat([state.nets.predict_view(chunk, run.config) for chunk in targets.images.split(32)])
     gram = coordinates.T @ coordinates + ridge * torch.eye(coordinates.shape[1], device=run.device)
     directions = []
     for axis in (PITCH, YAW):
@@ -70,7 +72,7 @@ def find_view_directions(
         weight = torch.linalg.solve(gram, coordinates.T @ wanted)
         directions.append(F.normalize(weight, dim=0))
     found = ViewDirections(torch.stack(directions), torch.ones(2, device=run.device))
-    units = [measure_step(nets, targets, found, axis, run) for axis in (PITCH, YAW)]
+    units = [measure_step(state, found, axis, run) for axis in (PITCH, YAW)]
     log(f"a step along pitch, yaw is {units[0] * 60:.1f}, {units[1] * 60:.1f} degrees")
     if min(abs(unit) for unit in units) < SMALLEST_STEP:
         log("no direction of W turns the object: projected views only")
@@ -79,16 +81,14 @@ def find_view_directions(
 
 
 @torch.no_grad()
-def measure_step(
-    nets: ShapeNets, targets: Targets, found: ViewDirections, axis: int, run: Run, faces: int = 16
-) -> float:
+def measure_step(state: State, found: ViewDirections, axis: int, run: Run, faces: int = 16) -> float:
     """View units of a step of length 1: median over faces and both senses of the best photometric match."""
-    config, size = run.config, run.config.image_size
+    config, size, generator = run.config, run.config.image_size, state.generator
     grid = torch.linspace(-0.75, 0.75, 61)
     values = []
     for k in range(faces):
-        chosen = targets.select(torch.tensor([k], device=run.device))
-        depth = nets.predict_depth(chosen.images, config)
+        chosen = state.targets.select(torch.tensor([k], device=run.device))
+        depth = state.nets.predict_depth(chosen.images, config)
         views = torch.zeros(len(grid), 6)
         views[:, axis] = grid
         warped = render_view(
@@ -102,7 +102,8 @@ def measure_step(
         for sense in (-1.5, 1.5):
             steps = torch.zeros(1, 2, device=run.device)
             steps[0, axis] = sense
-            walked = run.gan_image(chosen.latents + along(run.generator, steps, found.directions), size).clamp(-1, 1)
+            latents = chosen.latents + along(generator, steps, found.directions)
+            walked = run.gan_image(generator, latents, size).clamp(-1, 1)
             small, other = F.avg_pool2d(warped.image, 4), F.avg_pool2d(walked, 4)
             mask = F.avg_pool2d(warped.mask * inner, 4)
             losses = torch.stack([masked_l1(small[i : i + 1], other, mask[i : i + 1]) for i in range(len(grid))])
@@ -132,20 +133,18 @@ def with_measured_units(
 
 
 @torch.no_grad()
-def collect_turned_views(
-    targets: Targets, found: ViewDirections, count: int, run: Run, limit: float = 0.45
-) -> PseudoViews:
+def collect_turned_views(state: State, found: ViewDirections, count: int, run: Run, limit: float = 0.45) -> PseudoViews:
     """``count`` generated views of every target, turned by up to ``limit`` (yaw, view units) and half of it (pitch)."""
-    images, views = [], []
-    coordinates = normalised_components(targets.latents, run) @ found.directions.T  # (K, 2)
+    images, views, targets, generator = [], [], state.targets, state.generator
+    coordinates = normalised_components(generator, targets.latents) @ found.directions.T  # (K, 2)
     for k in range(len(targets)):
         own = coordinates[k] * found.units
         wanted = torch.stack([run.uniform(-limit / 2, limit / 2, count), run.uniform(-limit, limit, count)], dim=1)
         # Steps go to a wanted view, not by it: an already turned head is not turned out of sight.
         steps = (wanted - own.clamp(-limit, limit)) / found.units
         steps = steps.clamp(-2.5, 2.5)
-        latent = targets.latents[k] + along(run.generator, steps, found.directions)
-        images.append(run.gan_image(latent, run.config.image_size).clamp(-1, 1))
+        latent = targets.latents[k] + along(generator, steps, found.directions)
+        images.append(run.gan_image(generator, latent, run.config.image_size).clamp(-1, 1))
         view = torch.zeros(count, 6, device=run.device)
         view[:, :2] = own + steps * found.units
         views.append(view.clamp(-1, 1))
@@ -159,20 +158,20 @@ def collect_turned_views(
 
 
 def warm_up_view(
-    nets: ShapeNets,
-    targets: Targets,
+    state: State,
     pseudo: PseudoViews,
     found: ViewDirections,
     iterations: int,
     run: Run,
     log: Callable[[str], None],
-) -> None:
+) -> State:
     """Teach the view net the pitch and yaw that the directions say of the inputs and of the turned views."""
+    targets, nets = state.targets, state.nets.learning("view")
     own = torch.zeros(len(targets), 6, device=run.device)
-    own[:, :2] = normalised_components(targets.latents, run) @ found.directions.T * found.units
+    own[:, :2] = normalised_components(state.generator, targets.latents) @ found.directions.T * found.units
     images = torch.cat([targets.images, pseudo.images.flatten(0, 1)])
     views = torch.cat([own, pseudo.views.flatten(0, 1)]).clamp(-0.8, 0.8)
-    optimizer = torch.optim.Adam(nets.train("view"), lr=5e-4)
+    optimizer = torch.optim.Adam(nets.parameters("view"), lr=5e-4)
     for iteration in range(iterations):
         pick = run.integers(len(images), 16)
         loss = F.smooth_l1_loss(nets.predict_view(images[pick], run.config)[:, :2], views[pick, :2], beta=0.1)
@@ -181,3 +180,4 @@ def warm_up_view(
         optimizer.step()
         if (iteration + 1) % 50 == 0:
             log(f"view of generated images {iteration + 1}/{iterations}: {loss:.4f}")
+    return state.replace(nets=nets.frozen(), scene=None)

@@ -14,7 +14,6 @@ they make it converge in an hour instead of days:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
+from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.plan import step
 from gan2shape_hub.records import Progress, Targets
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.decompose import decompose
-from gan2shape_hub.stages.explore import collect_views, render_pseudo, train_projection
+from gan2shape_hub.stages.explore import project_views, render_pseudo, train_projection
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
+from gan2shape_hub.state import State
 from gan2shape_hub.training.directions import (
     ViewDirections,
     collect_turned_views,
@@ -58,34 +60,27 @@ class JointTraining:
     seed: int = 0
 
 
-def make_targets(generator: nn.Module, count: int, training: JointTraining, size: int, rng: torch.Generator) -> Targets:
+def make_targets(generator: Generator, count: int, training: JointTraining, size: int, rng: torch.Generator) -> Targets:
     """Generated identities: their images (as 8-bit images are, in -1..1) and latents."""
-    images, latents = [], []
-    device = generator.latent_mean.device
+    latents = sample_latents(generator, count, rng, training.truncation)
     with torch.no_grad():
-        for _ in range(count):
-            z = torch.randn(1, generator.latent_dim, generator=rng).to(device)
-            psi = float(torch.empty(()).uniform_(*training.truncation, generator=rng))
-            w = generator.truncate(generator.mapping(z), psi)
-            images.append(generator.image_at(w, size).clamp(-1, 1))
-            latents.append(w)
-    images = torch.cat(images)
-    return Targets(images=images, latents=torch.cat(latents), originals=images)
+        images = torch.cat([generator.image_at(w, size).clamp(-1, 1) for w in latents.split(1)])
+    return Targets(images=images, latents=latents, originals=images)
 
 
 def train_component_encoder(
-    encoder: nn.Module, targets: Targets, iterations: int, run: Run, log: Callable[[str], None], batch: int = 24
-) -> None:
-    """Teach ``encoder`` the normalised principal components of the latents of generated images.
+    state: State, iterations: int, run: Run, log: Callable[[str], None], batch: int = 24
+) -> State:
+    """Teach the encoder the normalised principal components of the latents of generated images.
 
     Images are jittered in brightness, contrast and sharpness, so that crude renders do not throw it off later.
     """
-    generator = run.generator
+    generator, targets, nets = state.generator, state.targets, state.nets.learning("encoder")
+    encoder = nets.encoder
     centred = targets.latents - generator.latent_mean
     components = centred @ generator.component_basis.T / generator.component_std
     importance = generator.component_std / generator.component_std.mean()
     held_out = max(len(targets) // 20, 1)
-    encoder.requires_grad_(True).train()
     optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-3, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     for iteration in range(iterations):
@@ -102,19 +97,13 @@ def train_component_encoder(
                 encoder.train()
             r2 = float((1 - error / components[:held_out].var(dim=0))[:12].mean())
             log(f"encoder {iteration + 1}/{iterations}: loss {loss:.3f}, unseen R2 of components 1-12 {r2:.3f}")
+    return state.replace(nets=nets.frozen())
 
 
-def warm_up_view_light(
-    nets: ShapeNets, targets: Targets, iterations: int, run: Run, log: Callable[[str], None]
-) -> None:
+def warm_up_view_light(state: State, iterations: int, run: Run, log: Callable[[str], None]) -> State:
     """Teach the view and light nets to read the known view and light off renders of the current shapes."""
-    with torch.no_grad():
-        scenes = [nets.predict_scene(chunk, run.config) for chunk in targets.images.split(16)]
-        scene = dataclasses.replace(
-            scenes[0],
-            **{f.name: torch.cat([getattr(s, f.name) for s in scenes]) for f in dataclasses.fields(scenes[0])},
-        )
-    optimizer = torch.optim.Adam(nets.train("view", "light"), lr=5e-4)
+    targets, scene, nets = state.targets, state.seen(run.config), state.nets.learning("view", "light")
+    optimizer = torch.optim.Adam(nets.parameters("view", "light"), lr=5e-4)
     for iteration in range(iterations):
         pick = run.integers(len(targets), 16)
         images, _, view, light = render_pseudo(scene, pick, targets.select(pick), run)
@@ -125,11 +114,12 @@ def warm_up_view_light(
         optimizer.step()
         if (iteration + 1) % 50 == 0:
             log(f"view and light {iteration + 1}/{iterations}: {view_error:.4f} {light_error:.4f}")
+    return state.replace(nets=nets.frozen(), scene=None)
 
 
 def train_jointly(
     config: CategoryConfig,
-    generator: nn.Module,
+    generator: Generator,
     perceptual: nn.Module | None,
     nets: ShapeNets,
     training: JointTraining,
@@ -138,8 +128,8 @@ def train_jointly(
     log: Callable[[str], None],
     after_phase: Callable[[str, int, ShapeNets], None] | None = None,
     accelerator: Accelerator | None = None,
-) -> CategoryConfig:
-    """Train ``nets`` in place; returns ``config`` with the directions of W along which the object turns.
+) -> tuple[CategoryConfig, ShapeNets]:
+    """Train copies of ``nets``; returns ``config`` with the directions of W along which the object turns, and them.
 
     Finished phases are saved in ``folder`` and skipped when it is run again.
     """
@@ -155,6 +145,7 @@ def train_jointly(
         ("refine", 0),
     ]
     phases += [(name, r) for r in range(1, len(rounds)) for name in ("albedo", "project", "refine")]
+    nets = nets.clone().frozen()
     done, directions = _resume(folder, nets)
     targets, made = None, None
     for number, (phase, round_index) in enumerate(phases):
@@ -165,14 +156,11 @@ def train_jointly(
         run = Run(
             config=config,
             schedule=training.schedule,
-            accelerator=accelerator,
             rng=torch.Generator().manual_seed(training.seed * 1000 + number),
-            generator=generator,
-            projection=LatentProjection(generator, config.projection),
             perceptual=perceptual,
-            callback=_logger(log),
-            round=round_index,
+            precision=accelerator.mixed_precision,
             device=accelerator.device,
+            callback=_logger(log),
         )
         log(f"phase {number + 1}/{len(phases)}: {phase} of round {round_index + 1}")
         # The identities of a round are the same in all its phases, and new in the next one; the encoder and the
@@ -182,47 +170,51 @@ def train_jointly(
             identity_rng = torch.Generator().manual_seed(training.seed * 1000 + 500 + round_index)
             targets = make_targets(generator, count, training, config.image_size, identity_rng)
             made = (count, round_index)
+        state = State(targets, LatentProjection(generator, config.projection), nets)
         this_round = rounds[round_index]
         if phase == "encoder":
-            train_component_encoder(nets.encoder, targets, training.encoder_iterations, run, log)
+            state = train_component_encoder(state, training.encoder_iterations, run, log)
         elif phase == "prior":
-            fit_prior(nets, targets, run)
+            state = fit_prior(state, run.at(step("prior", training.schedule.prior_iterations)))
         elif phase == "albedo":
-            decompose(nets, targets, this_round.decompose, run, mirror=this_round.mirror_decompose)
+            state = decompose(state, run.at(step("decompose", this_round.decompose, round_index + 1)))
         elif phase == "view":
-            warm_up_view_light(nets, targets, training.warm_up_iterations, run, log)
+            state = warm_up_view_light(state, training.warm_up_iterations, run, log)
         elif phase == "project":
-            train_projection(nets, targets, this_round.explore, run)
+            state = train_projection(state, run.at(step("explore", this_round.explore, round_index + 1)))
         elif phase == "directions":
             if training.turned_views:
-                directions = find_view_directions(nets, targets, run, log)
+                directions = find_view_directions(state, run, log)
         else:
-            _refine_round(nets, targets, directions, round_index, training, run, log)
+            state = _refine_round(state, directions, round_index, training, run, log)
+        nets = state.nets
         _save(folder, nets, number + 1, directions)
         if after_phase is not None:
             after_phase(phase, round_index, nets)
-    return config if directions is None else with_directions(config, directions)
+    return config if directions is None else with_directions(config, directions), nets
 
 
 def _refine_round(
-    nets: ShapeNets,
-    targets: Targets,
+    state: State,
     directions: ViewDirections | None,
     round_index: int,
     training: JointTraining,
     run: Run,
     log: Callable[[str], None],
-) -> None:
+) -> State:
     """Step 3 on views turned along the directions (and, from the second round on, on projected ones too)."""
     views = None
     if directions is not None:
-        views = collect_turned_views(targets, directions, training.turned_views, run)
+        views = collect_turned_views(state, directions, training.turned_views, run)
         if round_index == 0:
-            warm_up_view(nets, targets, views, directions, training.warm_up_iterations, run, log)
+            state = warm_up_view(state, views, directions, training.warm_up_iterations, run, log)
     if directions is None or round_index > 0:
-        projected = collect_views(nets, targets, training.schedule.collected_batches, run)
+        each = training.schedule.collected_batches
+        batches = len(state.targets) * -(-each // training.schedule.batch_size)
+        projected = project_views(state, each, run.at(step("collect", batches, round_index + 1)))
         views = projected if views is None else views.joined(projected)
-    refine(nets, targets, views, training.schedule.rounds[round_index], run)
+    iterations = training.schedule.rounds[round_index].refine
+    return refine(state.replace(views=views), run.at(step("refine", iterations, round_index + 1)))
 
 
 def _jitter(images: Tensor, run: Run) -> Tensor:

@@ -7,27 +7,38 @@ import copy
 import torch
 from torch import nn
 
-from gan2shape_hub.accelerator import make_accelerator
-from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
+from gan2shape_hub.plan import step
 from gan2shape_hub.records import Targets
 from gan2shape_hub.run import Run
+from gan2shape_hub.state import State
 
 
-def make_run(pipeline, *, seed=0, callback=None, config=None, precision="no", **schedule) -> Run:
+def make_run(
+    pipeline, *step_, seed=0, rng=None, callback=None, config=None, precision="no", mirror=False, **schedule
+) -> Run:
+    """A run at a step: its name and iterations."""
     config = config or pipeline.config
+    rounds = (RoundConfig(mirror=mirror, mirror_decompose=mirror),)
     return Run(
         config=config,
-        schedule=ScheduleConfig(**{"batch_size": 2, "learning_rate": 1e-3, "encoder_learning_rate": 1e-3, **schedule}),
-        accelerator=make_accelerator("cpu", precision),
-        rng=torch.Generator().manual_seed(seed),
-        generator=pipeline.generator,
-        projection=LatentProjection(pipeline.generator, config.projection),
+        schedule=ScheduleConfig(
+            **{"batch_size": 2, "learning_rate": 1e-3, "encoder_learning_rate": 1e-3, "rounds": rounds, **schedule}
+        ),
+        rng=rng or torch.Generator().manual_seed(seed),
+        step=step(*step_, round_number=1) if step_ else None,
+        precision=precision,
         perceptual=pipeline.perceptual,
         discriminator=pipeline.discriminator,
         callback=callback,
     )
+
+
+def make_state(pipeline, nets, targets, config=None, **known) -> State:
+    projection = LatentProjection(pipeline.generator, (config or pipeline.config).projection)
+    return State(targets, projection, nets.frozen(), **known)
 
 
 def make_nets(config, seed=0) -> ShapeNets:

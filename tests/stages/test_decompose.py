@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.scene import render_scene
@@ -20,9 +20,12 @@ def render(nets, targets, config):
 def test_the_render_comes_closer_and_only_the_albedo_net_learns(pipeline, count):
     nets, targets, losses = make_nets(pipeline.config), make_targets(pipeline, count), Losses()
     before, start = copy_of(nets), (render(nets, targets, pipeline.config) - targets.images).abs().mean()
-    decompose(nets, targets, 40, make_run(pipeline, callback=losses))
-    assert changed(nets, before) == {"albedo"}
-    assert (render(nets, targets, pipeline.config) - targets.images).abs().mean() < 0.7 * start
+    state = make_state(pipeline, nets, targets)
+    after = decompose(state, make_run(pipeline, "decompose", 40, callback=losses))
+    assert changed(nets, before) == set(), "the state before stays what it was"
+    assert changed(after.nets, before) == {"albedo"}
+    assert torch.equal(after.scene.albedo, torch.cat([after.nets.albedo(x) for x in targets.images.split(1)]))
+    assert (render(after.nets, targets, pipeline.config) - targets.images).abs().mean() < 0.7 * start
     assert losses.fell(0.85)
     assert [(p.step, p.iteration, p.iterations) for p in losses.progress] == [
         ("decompose", i + 1, 40) for i in range(40)
@@ -32,16 +35,16 @@ def test_the_render_comes_closer_and_only_the_albedo_net_learns(pipeline, count)
 def test_no_iterations_change_nothing(pipeline):
     nets = make_nets(pipeline.config)
     before = copy_of(nets)
-    decompose(nets, make_targets(pipeline), 0, make_run(pipeline))
-    assert changed(nets, before) == set()
+    state = decompose(make_state(pipeline, nets, make_targets(pipeline)), make_run(pipeline, "decompose", 0))
+    assert changed(state.nets, before) == set()
 
 
 def test_the_same_seed_gives_the_same_albedo(pipeline):
     targets, results = make_targets(pipeline, 3), []
     for seed in (4, 4, 5):
         nets = make_nets(pipeline.config)
-        decompose(nets, targets, 3, make_run(pipeline, seed=seed), mirror=True)
-        results.append(nets.albedo(targets.images))
+        run = make_run(pipeline, "decompose", 3, seed=seed, mirror=True)
+        results.append(decompose(make_state(pipeline, nets, targets), run).scene.albedo)
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])  # other images of the joint run, other coins
 
@@ -61,9 +64,10 @@ def test_mirroring_makes_the_albedo_explain_the_image_both_ways(pipeline):
             encoder=torch.nn.Identity(),
         )
         config = dataclasses.replace(pipeline.config, add_mean=False)
-        run = dataclasses.replace(make_run(pipeline, config=config, learning_rate=0.05), perceptual=None)
-        decompose(nets, targets, 40, run, mirror=mirror)
-        albedo = nets.albedo.values.detach()
+        run = dataclasses.replace(
+            make_run(pipeline, "decompose", 40, config=config, mirror=mirror, learning_rate=0.05), perceptual=None
+        )
+        albedo = decompose(make_state(pipeline, nets, targets), run).scene.albedo
         asymmetry[mirror] = float((albedo - albedo.flip(-1)).abs().mean())
         if not mirror:
             assert (albedo - image)[..., 2:-2].abs().mean() < 0.05
@@ -78,13 +82,13 @@ def test_the_background_is_explained_too_where_there_is_an_object_mask(pipeline)
     results = []
     for m in (masks, None):
         nets, targets = make_nets(config), make_targets(pipeline, masks=m)
-        decompose(nets, targets, 3, make_run(pipeline, config=config))
-        results.append(nets.albedo(targets.images))
+        state = decompose(make_state(pipeline, nets, targets), make_run(pipeline, "decompose", 3, config=config))
+        results.append(state.scene.albedo)
     assert torch.equal(*results)
 
 
 def test_without_a_perceptual_network(pipeline):
     nets, losses = make_nets(pipeline.config), Losses()
-    run = dataclasses.replace(make_run(pipeline, callback=losses), perceptual=None)
-    decompose(nets, make_targets(pipeline), 20, run)
+    run = dataclasses.replace(make_run(pipeline, "decompose", 20, callback=losses), perceptual=None)
+    decompose(make_state(pipeline, nets, make_targets(pipeline)), run)
     assert losses.fell(0.95)

@@ -6,14 +6,14 @@ import math
 import pytest
 import torch
 from conftest import tiny_config
-from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
 from gan2shape_hub.config import GaussianConfig, LightingConfig, ProjectionConfig, diagonal_gaussian
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Scene, Targets
 from gan2shape_hub.rendering.scene import render_scene
 from gan2shape_hub.stages import explore
-from gan2shape_hub.stages.explore import collect_views, render_pseudo, sample_lights, sample_views, train_projection
+from gan2shape_hub.stages.explore import project_views, render_pseudo, sample_lights, sample_views, train_projection
 
 # -- sampling -------------------------------------------------------------------------------------------------------
 
@@ -152,8 +152,10 @@ def test_the_encoder_learns_and_nothing_else_does(pipeline, kind):
     losses, nets = Losses(), nets_for(config, pipeline)
     before, weights = copy_of(nets), {k: v.clone() for k, v in pipeline.generator.state_dict().items()}
     targets = make_targets(pipeline, 2)
-    train_projection(nets, targets, 3, make_run(pipeline, config=config, callback=losses))
-    assert changed(nets, before) == {"encoder"}
+    run = make_run(pipeline, "explore", 3, config=config, callback=losses)
+    after = train_projection(make_state(pipeline, nets, targets, config), run)
+    assert changed(nets, before) == set()
+    assert changed(after.nets, before) == {"encoder"}
     assert all(torch.equal(v, weights[k]) for k, v in pipeline.generator.state_dict().items())
     assert [(p.step, p.iteration, p.iterations) for p in losses.progress] == [("explore", i + 1, 3) for i in range(3)]
 
@@ -171,7 +173,8 @@ def test_projections_come_closer_to_the_pseudo_images(pipeline, monkeypatch):
     monkeypatch.setattr(explore, "render_pseudo", pseudo)
     losses = Losses()
     config = dataclasses.replace(config, projection=dataclasses.replace(config.projection, offset_weight=0.0))
-    train_projection(nets, targets, 40, make_run(pipeline, config=config, callback=losses, batch_size=4))
+    run = make_run(pipeline, "explore", 40, config=config, callback=losses, batch_size=4)
+    train_projection(make_state(pipeline, nets, targets, config), run)
     assert losses.fell(0.85)
 
 
@@ -181,10 +184,10 @@ def test_a_large_penalty_keeps_the_latent(pipeline):
     for weight in (0.0, 1000.0):
         projection = dataclasses.replace(pipeline.config.projection, offset_weight=weight, relative=False)
         config = dataclasses.replace(pipeline.config, projection=projection)
-        nets, run = make_nets(config), make_run(pipeline, config=config)
-        train_projection(nets, targets, 15, run)
-        encoding = nets.encoder(targets.images)
-        lengths.append(float(run.projection.offset(encoding)[0].norm().detach()))
+        state = make_state(pipeline, make_nets(config), targets, config)
+        state = train_projection(state, make_run(pipeline, "explore", 15, config=config))
+        encoding = state.nets.encoder(targets.images)
+        lengths.append(float(state.projection.offset(encoding)[0].norm().detach()))
     assert lengths[1] < 0.5 * lengths[0]
 
 
@@ -193,7 +196,8 @@ def test_a_smaller_training_size_reads_the_smaller_image(pipeline, monkeypatch):
     monkeypatch.setattr(pipeline.generator, "image_at", lambda w, size: sizes.append(size) or plain(w, size))
     projection = dataclasses.replace(pipeline.config.projection, training_size=16)
     config = dataclasses.replace(pipeline.config, projection=projection)
-    train_projection(make_nets(config), make_targets(pipeline), 1, make_run(pipeline, config=config))
+    state = make_state(pipeline, make_nets(config), make_targets(pipeline), config)
+    train_projection(state, make_run(pipeline, "explore", 1, config=config))
     assert 16 in sizes
 
 
@@ -204,7 +208,8 @@ def test_a_smaller_training_size_reads_the_smaller_image(pipeline, monkeypatch):
 def test_collected_views(pipeline, count):
     nets, targets, losses = make_nets(pipeline.config), make_targets(pipeline, count), Losses()
     before = copy_of(nets)
-    views = collect_views(nets, targets, 5, make_run(pipeline, callback=losses))  # batches of 2, 2 and 1
+    run = make_run(pipeline, "collect", 3 * count, callback=losses)
+    views = project_views(make_state(pipeline, nets, targets), 5, run)  # batches of 2, 2 and 1
     assert views.images.shape == (count, 5, 3, 32, 32)
     assert views.masks.shape == (count, 5, 1, 32, 32)
     assert views.views.shape == (count, 5, 6)
@@ -225,7 +230,7 @@ def test_views_of_an_image_belong_to_it(pipeline):
     nets = make_nets(pipeline.config)
     for p in nets.encoder.parameters():
         p.data.zero_()
-    views = collect_views(nets, targets, 3, make_run(pipeline))
+    views = project_views(make_state(pipeline, nets, targets), 3, make_run(pipeline, "collect", 6))
     for k in range(3):
         for image in views.images[k]:
             assert torch.allclose(image, targets.originals[k], atol=1e-4)
@@ -239,7 +244,7 @@ def test_an_input_keeps_its_latent_in_the_relative_form(pipeline, monkeypatch):
         "render_pseudo",
         lambda scene, pick, chosen, run: (chosen.originals, ones, torch.zeros(1, 6), torch.zeros(1, 4)),
     )
-    views = collect_views(nets, targets, 1, make_run(pipeline))
+    views = project_views(make_state(pipeline, nets, targets), 1, make_run(pipeline, "collect", 1))
     assert torch.allclose(views.images[0], targets.originals, atol=1e-4)
 
 
@@ -255,7 +260,7 @@ def test_depth_and_albedo_of_the_current_networks_are_shown(pipeline, monkeypatc
         return render_pseudo(scene, pick, chosen, run)
 
     monkeypatch.setattr(explore, "render_pseudo", remember)
-    collect_views(nets, targets, 1, make_run(pipeline))
+    project_views(make_state(pipeline, nets, targets), 1, make_run(pipeline, "collect", 2))
     assert torch.equal(seen["depth"], nets.predict_depth(targets.images, pipeline.config))
     assert math.isclose(float(seen["depth"][0, :, 4:28].std()), 0, abs_tol=1e-6)
     assert seen["depth"][1, :, 4:28].std() > 0.005

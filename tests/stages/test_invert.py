@@ -3,16 +3,18 @@
 import dataclasses
 
 import pytest
+import stage_run
 import torch
 import torch.nn.functional as F
 
-from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.errors import Cancelled
+from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Targets
-from gan2shape_hub.run import Cancelled
 from gan2shape_hub.stages.invert import (
     COARSE,
     coarse_size,
     encoded,
+    find_latent,
     invert,
     latent_directions,
     pace,
@@ -22,8 +24,14 @@ from gan2shape_hub.stages.invert import (
 )
 
 
-def make_run(pipeline, callback=None, **schedule):
-    return pipeline._run(ScheduleConfig(**schedule), torch.Generator().manual_seed(0), callback, photographs=1, count=1)
+def make_run(pipeline, callback=None, encoder=None):
+    run = stage_run.make_run(pipeline, "invert", 6, callback=callback)
+    return dataclasses.replace(run, encoder=encoder)
+
+
+def search(pipeline, image, iterations, run=None, mask=None):
+    projection = LatentProjection(pipeline.generator, pipeline.config.projection)
+    return find_latent(image, iterations, projection, run or make_run(pipeline), mask)
 
 
 @pytest.fixture
@@ -53,9 +61,9 @@ def test_whitened_coordinates_reproduce_the_spread_of_w(pipeline):
 def test_more_iterations_come_closer(pipeline, sampled):
     _, image = sampled
     run = make_run(pipeline)
-    start = invert(image, 2, run)
+    start = search(pipeline, image, 2, run)
     assert start.psnr_db < 30
-    found = invert(image, 30, run)
+    found = search(pipeline, image, 30, run)
     assert found.latent.shape == (1, pipeline.generator.num_latents, pipeline.generator.latent_dim)
     assert found.image.shape == image.shape
     assert found.image.abs().max() <= 1
@@ -64,18 +72,18 @@ def test_more_iterations_come_closer(pipeline, sampled):
 
 
 def test_the_same_image_gives_the_same_latent(pipeline, sampled):
-    first, second = (invert(sampled[1], 6, make_run(pipeline)) for _ in range(2))
+    first, second = (search(pipeline, sampled[1], 6, make_run(pipeline)) for _ in range(2))
     assert torch.equal(first.latent, second.latent)
 
 
 def test_it_stops_where_nothing_is_left_to_do(pipeline):
     mean = picture(pipeline.generator, pipeline.generator.latent_mean[None]).clamp(-1, 1)
-    found = invert(mean, 50, make_run(pipeline))
+    found = search(pipeline, mean, 50, make_run(pipeline))
     assert found.iterations == 0
     assert found.psnr_db > 40
     latent = pipeline.generator.latent_mean + 0.05 * torch.ones_like(pipeline.generator.latent_mean)
     near = picture(pipeline.generator, latent[None]).clamp(-1, 1)
-    closer = invert(near, 400, make_run(pipeline))
+    closer = search(pipeline, near, 400, make_run(pipeline))
     assert closer.iterations < 400
     assert closer.psnr_db > 40
 
@@ -84,14 +92,14 @@ def test_the_result_is_the_whole_generators_and_not_the_taps(pipeline, sampled):
     """The tap of a random generator shows something else: a search that trusted it would end far off."""
     latent, image = sampled
     assert psnr_db(pipeline.generator.image_at(latent, 32), image) < 15
-    found = invert(image, 40, make_run(pipeline))
+    found = search(pipeline, image, 40, make_run(pipeline))
     assert psnr_db(picture(pipeline.generator, found.latent), image) > 20
     assert psnr_db(pipeline.generator.image_at(found.latent, 32), image) < found.psnr_db - 3
 
 
 def test_without_a_perceptual_network(pipeline, sampled):
     del pipeline.components["perceptual"]
-    assert invert(sampled[1], 6, make_run(pipeline)).psnr_db > 0
+    assert search(pipeline, sampled[1], 6, make_run(pipeline)).psnr_db > 0
 
 
 def test_a_discriminators_features_are_compared_too(pipeline, sampled):
@@ -111,7 +119,7 @@ def test_a_discriminators_features_are_compared_too(pipeline, sampled):
 
     torch.manual_seed(0)
     judged = dataclasses.replace(run, discriminator=Discriminator().requires_grad_(False))
-    first, second = invert(image, 12, run), invert(image, 12, judged)
+    first, second = search(pipeline, image, 12, run), search(pipeline, image, 12, judged)
     assert set(seen) == {32}
     assert len(seen) == 1 + 12 - int(12 * COARSE)  # the photograph once, then every iteration of the last part
     assert not torch.equal(first.latent, second.latent)
@@ -119,15 +127,15 @@ def test_a_discriminators_features_are_compared_too(pipeline, sampled):
 
 def test_progress_is_reported_and_can_cancel(pipeline, sampled):
     seen = []
-    invert(sampled[1], 6, make_run(pipeline, seen.append))
+    search(pipeline, sampled[1], 6, make_run(pipeline, seen.append))
     assert [p.iteration for p in seen] == [1, 2, 3, 4, 5, 6]
     assert {p.step for p in seen} == {"invert"}
     with pytest.raises(Cancelled, match="step 'invert' at iteration 2"):
-        invert(sampled[1], 6, make_run(pipeline, lambda p: p.iteration < 2))
+        search(pipeline, sampled[1], 6, make_run(pipeline, lambda p: p.iteration < 2))
 
 
 def test_no_iterations_give_the_average_image(pipeline, sampled):
-    found = invert(sampled[1], 0, make_run(pipeline))
+    found = search(pipeline, sampled[1], 0, make_run(pipeline))
     assert torch.allclose(found.latent[0], pipeline.generator.latent_mean.expand_as(found.latent[0]))
     assert found.iterations == 0
 
@@ -147,18 +155,21 @@ def test_tuning_adapts_a_copy_and_leaves_the_rest(pipeline, sampled):
     other = picture(generator, pipeline.sample(seed=4, truncation=1.0).latent)
     photograph = (image + 0.5 * (other - image)).clamp(-1, 1)  # what the latent does not give
     targets = Targets(torch.cat((photograph, image)), latent.repeat(2, 1), torch.cat((image, image)))
-    run, tuned, quality = tune(targets, [True, False], make_run(pipeline, tune_iterations=30))
+    photographs = {"photographs": (True, False), "quality_db": (None, None)}
+    state = stage_run.make_state(pipeline, stage_run.make_nets(pipeline.config), targets, **photographs)
+    after = tune(state, stage_run.make_run(pipeline, "tune", 30))
+    tuned, quality = after.targets, after.quality_db
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
-    assert run.generator is not generator
-    assert run.projection.generator is run.generator
-    assert not any(p.requires_grad for p in run.generator.parameters())
+    assert after.generator is not generator
+    assert after.projection.generator is after.generator
+    assert not any(p.requires_grad for p in after.generator.parameters())
     assert quality[0] > psnr_db(image, photograph) + 1
-    assert quality[0] == pytest.approx(psnr_db(picture(run.generator, latent), photograph), abs=0.01)
+    assert quality[0] == pytest.approx(psnr_db(picture(after.generator, latent), photograph), abs=0.01)
     assert quality[1] is None
     assert tuned.originals.shape == targets.originals.shape
     kept = [n for n in before if n.startswith(("mapping.", "tap_heads.")) or n.endswith("noise")]
     assert kept
-    assert all(torch.equal(run.generator.state_dict()[name], before[name]) for name in kept)
+    assert all(torch.equal(after.generator.state_dict()[name], before[name]) for name in kept)
 
 
 def test_the_weights_that_move_are_the_synthesis_networks(pipeline):
@@ -189,7 +200,7 @@ def test_the_object_comes_closer_where_it_counts_for_more(pipeline, sampled):
     left[..., :16] = 1
 
     def left_db(mask):
-        return psnr_db(invert(both, 24, make_run(pipeline), mask).image[..., :16], both[..., :16])
+        return psnr_db(search(pipeline, both, 24, mask=mask).image[..., :16], both[..., :16])
 
     assert left_db(left) > left_db(None) > left_db(1 - left)
 
@@ -213,21 +224,40 @@ class Knows(torch.nn.Module):
 def test_the_search_starts_at_the_encoders_answer_where_it_is_closer(pipeline, relative, bias):
     run = make_run(pipeline)
     projection = dataclasses.replace(run.config.projection, relative=relative)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, projection=projection))
-    encoding = torch.randn(1, run.projection.encoding_size, generator=torch.Generator().manual_seed(2))
+    pipeline.config = dataclasses.replace(run.config, projection=projection)
+    run, projection = make_run(pipeline), LatentProjection(pipeline.generator, projection)
+    encoding = torch.randn(1, projection.encoding_size, generator=torch.Generator().manual_seed(2))
     knows = Knows(pipeline, encoding, bias)
-    latent = pipeline.generator.latent_mean + run.projection.offset(encoding)[0]
+    latent = pipeline.generator.latent_mean + projection.offset(encoding)[0]
     image = picture(pipeline.generator, latent).clamp(-1, 1)
     directions = latent_directions(pipeline.generator)
-    found = pipeline.generator.latent_mean + (encoded(image, knows, directions, run) @ directions)[:, 0]
+    found = pipeline.generator.latent_mean + (encoded(image, knows, directions, projection, run) @ directions)[:, 0]
     assert torch.allclose(found, latent, atol=1e-3)
     # One iteration moves hardly: what it ends with is where it started.
-    assert invert(image, 1, run, encoder=knows).psnr_db > invert(image, 1, run).psnr_db + 3
+    informed = dataclasses.replace(run, encoder=knows)
+    assert search(pipeline, image, 1, informed).psnr_db > search(pipeline, image, 1, run).psnr_db + 3
 
 
 def test_a_wrong_encoder_does_no_harm(pipeline):
     run = make_run(pipeline)
     mean = pipeline.generator.latent_mean[None]
     image = picture(pipeline.generator, mean + 0.05).clamp(-1, 1)
-    wrong = Knows(pipeline, torch.full((1, run.projection.encoding_size), 3.0))
-    assert torch.equal(invert(image, 4, run, encoder=wrong).latent, invert(image, 4, run).latent)
+    wrong = Knows(pipeline, torch.full((1, 8), 3.0))
+    misled = dataclasses.replace(run, encoder=wrong)
+    assert torch.equal(search(pipeline, image, 4, misled).latent, search(pipeline, image, 4, run).latent)
+
+
+def test_photographs_get_latents_and_the_others_keep_theirs(pipeline, sampled):
+    latent, image = sampled
+    mean = pipeline.generator.latent_mean[None]
+    targets = Targets(image.repeat(2, 1, 1, 1), torch.cat((mean, latent)), image.repeat(2, 1, 1, 1))
+    known = {"photographs": (True, False), "quality_db": (None, None)}
+    state = stage_run.make_state(pipeline, stage_run.make_nets(pipeline.config), targets, **known)
+    after = invert(state, make_run(pipeline))
+    assert after.targets.latents.shape == (2, 4, 16), "one for each layer, of all"
+    assert torch.equal(after.targets.latents[1], latent.expand(4, -1))
+    assert torch.equal(after.targets.originals[1], image[0])
+    assert not torch.equal(after.targets.latents[0], mean.expand(4, -1))
+    assert after.quality_db[0] > 0
+    assert after.quality_db[1] is None
+    assert torch.equal(state.targets.latents, targets.latents)

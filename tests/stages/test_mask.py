@@ -86,9 +86,9 @@ class TestPipeline:
 
         caught, original = [], module.decompose
 
-        def decompose(nets, targets, *rest, **more):
-            caught.append(targets.masks)
-            return original(nets, targets, *rest, **more)
+        def decompose(state, run):
+            caught.append(state.targets.masks)
+            return original(state, run)
 
         monkeypatch.setattr(module, "decompose", decompose)
         return caught

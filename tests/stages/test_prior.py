@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from conftest import tiny_config
-from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
 from gan2shape_hub.config import PriorConfig
 from gan2shape_hub.stages.prior import ellipsoid_box, ellipsoid_depth, fit_prior
@@ -92,11 +92,12 @@ def test_the_depth_net_learns_the_ellipsoid(pipeline):
     before = copy_of(nets)
     prior = ellipsoid_depth(pipeline.config)
     start = (inner(nets.predict_depth(targets.images, pipeline.config)) - inner(prior)).abs().mean()
-    fit_prior(nets, targets, make_run(pipeline, callback=losses, prior_iterations=60))
-    end = inner(nets.predict_depth(targets.images, pipeline.config)) - inner(prior)
+    after = fit_prior(make_state(pipeline, nets, targets), make_run(pipeline, "prior", 60, callback=losses)).nets
+    end = inner(after.predict_depth(targets.images, pipeline.config)) - inner(prior)
     assert end.abs().mean() < 0.35 * start
     assert losses.fell(0.6)
-    assert changed(nets, before) == {"depth"}
+    assert changed(nets, before) == set()
+    assert changed(after, before) == {"depth"}
     assert [p.step for p in losses.progress] == ["prior"] * 60
     assert [p.iteration for p in losses.progress] == list(range(1, 61))
 
@@ -106,8 +107,10 @@ def test_every_image_gets_the_ellipsoid_of_its_own_mask(pipeline):
     targets = make_targets(pipeline, 2, masks=torch.stack([left, right])[:, None])
     config = dataclasses.replace(pipeline.config, use_mask=True)
     nets = dataclasses.replace(make_nets(config), depth=Table(targets.images, torch.zeros(2, 1, 32, 32)))
-    fit_prior(nets, targets, make_run(pipeline, config=config, prior_iterations=30, learning_rate=0.05))
-    first, second = nets.predict_depth(targets.images, config).detach()
+    run = make_run(pipeline, "prior", 30, config=config, learning_rate=0.05)
+    first, second = (
+        fit_prior(make_state(pipeline, nets, targets), run).nets.predict_depth(targets.images, config).detach()
+    )
     for depth, mask in ((first, left), (second, right)):
         pair = torch.stack([inner(depth).flatten(), inner(ellipsoid_depth(config, mask)).flatten()])
         assert torch.corrcoef(pair)[0, 1] > 0.85

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 from conftest import tiny_config
-from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
-from gan2shape_hub.config import LossConfig, RoundConfig
+from gan2shape_hub.config import LossConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import PseudoViews, Targets
 from gan2shape_hub.rendering.scene import render_scene, smoothness
@@ -175,15 +175,16 @@ def test_four_networks_learn_and_the_encoder_does_not(pipeline, mirror):
     pseudo = targets.images[:, None].repeat(1, 2, 1, 1, 1)
     views = PseudoViews(pseudo, torch.ones(3, 2, 1, SIZE, SIZE), torch.zeros(3, 2, 6), torch.zeros(3, 2, 4))
     before = copy_of(nets)
-    refine(nets, targets, views, RoundConfig(refine=3, mirror=mirror), make_run(pipeline, callback=losses))
-    assert changed(nets, before) == {"depth", "albedo", "view", "light"}
+    run = make_run(pipeline, "refine", 3, callback=losses, mirror=mirror)
+    after = refine(make_state(pipeline, nets, targets, views=views), run)
+    assert changed(nets, before) == set()
+    assert changed(after.nets, before) == {"depth", "albedo", "view", "light"}
     assert [(p.step, p.iteration, p.iterations) for p in losses.progress] == [("refine", i + 1, 3) for i in range(3)]
 
 
 def test_without_a_perceptual_network(pipeline, known):
-    run = dataclasses.replace(make_run(pipeline, config=CONFIG), perceptual=None)
-    nets = copy_of(known.nets)
-    refine(nets, known.targets, known.pseudo, RoundConfig(refine=1), run)
+    run = dataclasses.replace(make_run(pipeline, "refine", 1, config=CONFIG), perceptual=None)
+    nets = refine(make_state(pipeline, copy_of(known.nets), known.targets, views=known.pseudo), run).nets
     assert torch.isfinite(known.loss(run, nets))
 
 
@@ -209,12 +210,14 @@ def test_shape_comes_out_of_views(pipeline, mirror):
     )
     nets.depth.network[-1].weight.data.mul_(0.02)  # flat
     losses = Losses()
-    run = make_run(pipeline, config=CONFIG, batch_size=6, learning_rate=2e-3, weight_decay=0.0, callback=losses)
-    decompose(nets, known.targets, 60, dataclasses.replace(run, callback=None))
-    start = nets.predict_depth(known.targets.images, CONFIG)
+    settings = {"config": CONFIG, "batch_size": 6, "learning_rate": 2e-3, "weight_decay": 0.0}
+    state = make_state(pipeline, nets, known.targets, views=known.pseudo)
+    run = make_run(pipeline, "decompose", 60, **settings)
+    state = decompose(state, run)
+    start = state.nets.predict_depth(known.targets.images, CONFIG)
     assert correlation(start, known.depth) < 0.3
-    refine(nets, known.targets, known.pseudo, RoundConfig(refine=90, mirror=mirror), run)
-    end = nets.predict_depth(known.targets.images, CONFIG)
+    state = refine(state, make_run(pipeline, "refine", 90, mirror=mirror, callback=losses, rng=run.rng, **settings))
+    end = state.nets.predict_depth(known.targets.images, CONFIG)
     assert correlation(end, known.depth) > 0.9
     height, wanted = (float((x.max() - x.min()).detach()) for x in (end[..., 3:-3], known.depth[..., 3:-3]))
     assert 0.6 * wanted < height < 1.5 * wanted

@@ -5,14 +5,15 @@ import dataclasses
 import pytest
 import torch
 from conftest import tiny_config, tiny_pipeline
-from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_targets
+from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
 from gan2shape_hub.config import ProjectionConfig, RoundConfig, ScheduleConfig
+from gan2shape_hub.errors import Cancelled, ConfigError
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.renderer import raw_to_depth, render_view
-from gan2shape_hub.run import Cancelled
 from gan2shape_hub.stages.adjust import adjust
-from gan2shape_hub.stages.turn import collect_turned
+from gan2shape_hub.stages.preview import clay
+from gan2shape_hub.stages.turn import turn
 
 DIRECTIONS = tuple(tuple(float(i == axis) for i in range(8)) for axis in (0, 1))
 
@@ -28,8 +29,12 @@ def turning():
 
 
 def test_the_first_view_is_the_generators_own_and_the_others_turn(turning):
-    run, targets, nets = make_run(turning), make_targets(turning, 2), make_nets(turning.config)
-    views = collect_turned(nets, targets, 4, run)
+    run, targets, nets = (
+        make_run(turning, "turn", 8, turned_views=4),
+        make_targets(turning, 2),
+        make_nets(turning.config),
+    )
+    views = turn(make_state(turning, nets, targets), run).turned
     assert views.shape == (2, 5, 3, 32, 32)
     assert torch.equal(views[:, 0], targets.originals)
     for k in range(2):
@@ -44,14 +49,18 @@ def test_latents_of_every_layer_are_turned_too(turning):
     targets = make_targets(turning)
     layers = turning.generator.num_latents
     wide = dataclasses.replace(targets, latents=targets.latents[:, None].expand(-1, layers, -1))
-    one = collect_turned(make_nets(turning.config), targets, 3, make_run(turning))
-    other = collect_turned(make_nets(turning.config), wide, 3, make_run(turning))
+    one, other = (
+        turn(make_state(turning, make_nets(turning.config), given), make_run(turning, "turn", 3, turned_views=3)).turned
+        for given in (targets, wide)
+    )
     assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_nothing_is_turned_where_nothing_is_known_or_asked_for(turning, pipeline):
-    assert collect_turned(make_nets(turning.config), make_targets(turning), 0, make_run(turning)) is None
-    assert collect_turned(make_nets(pipeline.config), make_targets(pipeline), 4, make_run(pipeline)) is None
+    asks = ScheduleConfig(rounds=(), turned_views=4, adjust_iterations=2)
+    assert [step.name for step in turning.plan(turning.sample(seed=1), preset=asks)] == ["turn", "adjust"]
+    assert turning.plan(turning.sample(seed=1), preset=dataclasses.replace(asks, turned_views=0)) == ()
+    assert pipeline.plan(pipeline.sample(seed=1), preset=asks) == ()
 
 
 def scene(config):
@@ -65,17 +74,17 @@ def scene(config):
     return raw, view, render_view(depth, texture, Pose.from_view(view, config.camera), config.camera).image
 
 
-def adjusted(turning, *, relief=1.0, turn=1.0, iterations=60):
+def adjusted(turning, *, relief=1.0, angles=1.0, iterations=60):
     """Scene of ``adjust`` from networks whose relief and angles are wrong by these factors, and the true ones."""
     turning.components.pop("perceptual", None)  # pixels alone, which are easy to reason about
     losses = Losses()
-    run = make_run(turning, callback=losses)
+    run = make_run(turning, "adjust", iterations, callback=losses)
     raw, view, images = scene(turning.config)
     targets = dataclasses.replace(make_targets(turning), images=images[:1], originals=images[:1])
     nets = make_nets(turning.config)
-    nets = dataclasses.replace(nets, depth=Table(images[:1], raw * relief), view=Table(images, view * turn))
+    nets = dataclasses.replace(nets, depth=Table(images[:1], raw * relief), view=Table(images, view * angles))
     before = copy_of(nets)
-    found = adjust(nets, targets, images[None], iterations, run)
+    found = adjust(make_state(turning, nets, targets, turned=images[None]), run).scene
     assert changed(nets, before) == set(), "the networks are left alone"
     assert [p.step for p in losses.progress] == ["adjust"] * iterations
     return found, raw_to_depth(raw, turning.config.camera), raw_to_depth(raw * relief, turning.config.camera), losses
@@ -91,7 +100,7 @@ def test_relief_comes_out_of_turned_views(turning, monkeypatch):
 
 
 def test_poses_are_adjusted_too(turning):
-    *_, losses = adjusted(turning, turn=0.7)
+    *_, losses = adjusted(turning, angles=0.7)
     assert losses.fell(0.8)
 
 
@@ -126,11 +135,23 @@ def test_it_can_be_cancelled(turning):
     assert all(picture.shape == (3, 32, 32) for picture in seen[0])
 
 
-def test_schedules_with_step_3_do_not_adjust(turning):
+def test_schedules_with_step_3_cannot_adjust(turning):
     schedule = ScheduleConfig(rounds=(RoundConfig(0, 0, 1),), batch_size=2, turned_views=3, adjust_iterations=2)
-    seen = []
-    turning(turning.sample(seed=1), preset=schedule, callback=seen.append)
-    assert "adjust" not in {progress.step for progress in seen}
+    with pytest.raises(ConfigError, match=r"adjust_iterations .* round\.refine .*: set one of them to 0") as caught:
+        turning(turning.sample(seed=1), preset=schedule)
+    assert caught.value.code == "steps-exclude-each-other"
+
+
+def test_the_preview_never_goes_back_to_the_shape_before(turning):
+    """Step 1 follows the adjustment: what it shows, and what comes out, has the adjusted shape."""
+    schedule = ScheduleConfig(rounds=(RoundConfig(3, 0, 0),), batch_size=2, turned_views=3, adjust_iterations=4)
+    shown = []
+    result = turning(turning.sample(seed=1), preset=schedule, callback=lambda p: shown.append((p.step, p.preview()[2])))
+    last = [picture for step, picture in shown if step == "adjust"][-1]
+    assert torch.equal(last, clay(result.scene.depth, turning.config)[0])
+    assert all(torch.equal(picture, last) for step, picture in shown if step == "decompose")
+    first = next(picture for step, picture in shown if step == "turn")
+    assert not torch.equal(first, last)
 
 
 def test_a_preset_without_iterations_is_forward_passes_alone(turning):

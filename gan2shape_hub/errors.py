@@ -1,0 +1,38 @@
+"""Errors that callers may tell apart: one sentence for people, and a short ``code`` for programs, which never changes
+with the sentence's words."""
+
+from __future__ import annotations
+
+
+class CodedError(Exception):
+    """An error with a ``code`` beside its sentence."""
+
+    code = "error"
+
+    def __init__(self, *arguments: object, code: str | None = None) -> None:
+        super().__init__(*arguments)
+        if code is not None:
+            self.code = code
+
+
+class InputError(CodedError, ValueError):
+    """An input cannot be used; the message is one sentence naming the input and the remedy.
+
+    Codes: ``not-found``, ``unreadable``, ``not-an-image``, ``heic``, ``corrupt``, ``too-small``, ``too-large``,
+    ``no-face``, ``no-such-face``, ``face-too-small``, ``bad-array``, ``bad-latent``, ``bad-mask``, ``empty-mask``,
+    ``empty-list``, and ``input`` for the rest.
+    """
+
+    code = "input"
+
+
+class ConfigError(CodedError, ValueError):
+    """A configuration is malformed; the message names the key and what is allowed."""
+
+    code = "config"
+
+
+class Cancelled(CodedError):
+    """The callback or the token asked to stop; what was written is complete, nothing is half done."""
+
+    code = "cancelled"
