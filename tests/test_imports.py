@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gan2shape_hub"
 
 LAYERS = (
-    ("config", "records", "version"),
+    ("config", "records", "version", "atomic"),
     ("rendering",),
     ("models",),
     ("run", "accelerator"),

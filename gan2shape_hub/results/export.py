@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from gan2shape_hub.atomic import atomic_folder
 from gan2shape_hub.rendering.renderer import warp_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import image_files, mesh_files
 from gan2shape_hub.results.animation import write_animation
 from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.atomic import atomic_folder
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.views import turntable_frames

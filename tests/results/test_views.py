@@ -10,9 +10,9 @@ from face_scene import CAMERA, face_scene, light, turned
 from PIL import Image
 from test_texture import painted, photograph, psnr
 
+from gan2shape_hub.atomic import ExportError
 from gan2shape_hub.rendering.shading import normals_from_depth, shade
 from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.atomic import ExportError
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.export import export_assets
