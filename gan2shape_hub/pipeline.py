@@ -21,6 +21,7 @@ from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import SHAPE_COMPONENTS, Progress, Sample, Scene
+from gan2shape_hub.report import RunReport
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Clock, Run, planned_cost
 from gan2shape_hub.stages.adjust import adjust
@@ -334,11 +335,19 @@ class GAN2ShapePipeline:
                 refine(nets, targets, views, this_round, run)  # depth (K, S, S), view (K, 6), light (K, 4)
 
         name = preset if isinstance(preset, str) else self.config.default_preset if preset is None else "custom"
-        settings = {"category": self.config.category, "preset": name, "seed": seed if generator is None else None}
-        settings |= {"mixed_precision": self.mixed_precision, **run.record()}
-        settings["seconds"] = round(time.perf_counter() - begun, 2)
+        report = RunReport(
+            category=self.config.category,
+            preset=name,
+            seed=seed if generator is None else None,
+            mixed_precision=self.mixed_precision,
+            schedule=run.schedule,
+            device=str(run.device),
+            steps=tuple(run.clock.steps),
+            seconds=round(time.perf_counter() - begun, 2),
+            images=len(items),
+        )
         inputs = Inputs(targets, inputs.sources, quality)
-        results = self._results(nets, items, inputs, run, settings, scene)
+        results = self._results(nets, items, inputs, run, report, scene)
         for result in results:
             result.warn_if_poor()
         return results if several else results[0]
@@ -396,7 +405,7 @@ class GAN2ShapePipeline:
         items: list[Item],
         inputs: Inputs,
         run: Run,
-        settings: dict[str, Any],
+        report: RunReport,
         adjusted: Scene | None,
     ) -> list[Reconstruction]:
         for _, module in nets.modules():
@@ -407,7 +416,7 @@ class GAN2ShapePipeline:
             scene = nets.predict_scene(targets.images[k : k + 1], self.config)
             if adjusted is not None:
                 scene = dataclasses.replace(scene, depth=adjusted.depth[k : k + 1], view=adjusted.view[k : k + 1])
-            joint = {"joint": {"image": k + 1, "images": len(items)}} if len(items) > 1 else {}
+            own = dataclasses.replace(report, input=item.report, psnr_db=inputs.quality_db[k], number=k + 1)
             results.append(
                 Reconstruction(
                     config=self.config,
@@ -418,7 +427,7 @@ class GAN2ShapePipeline:
                     original=targets.originals[k : k + 1],
                     editor=editor,
                     alignment=item.cut,
-                    settings={**settings, **joint, **item.settings, "psnr_db": inputs.quality_db[k]},
+                    report=own,
                 )
             )
         return results

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.records import Progress
-from gan2shape_hub.version import __version__
 
 STEP_COST = {
     "invert": 0.5,
@@ -99,19 +97,6 @@ class Run:
     round: int = 0
     clock: Clock = field(default_factory=Clock)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def record(self) -> dict[str, Any]:
-        """Schedule, device, steps and versions, for result.json."""
-        return {
-            "schedule": asdict(self.schedule),
-            "device": str(self.device),
-            "steps": [asdict(step) for step in self.clock.steps],
-            "versions": {
-                "gan2shape_hub": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(shape).uniform_(low, high, generator=self.rng).to(self.device)

@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> list:
         print(f"seed {seed} done", file=sys.stderr, flush=True)
         if seed == options.seed:
             (options.checkpoint / FIGURE).parent.mkdir(exist_ok=True)
-            write_image(options.checkpoint / FIGURE, contact_sheet(result.assets()))
+            write_image(options.checkpoint / FIGURE, contact_sheet(result.viewer))
 
     seeds = range(options.seed, options.seed + options.count)
     found = measure_category(pipeline, seeds, preset=options.preset, truncation=options.truncation, after=after)

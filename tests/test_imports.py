@@ -13,9 +13,10 @@ LAYERS = (
     ("rendering",),
     ("models",),
     ("run", "accelerator"),
+    ("report",),
     ("stages", "results"),
     ("training", "evaluation", "conversion", "hub", "presets", "cards"),
-    ("targets", "reconstruction", "pipeline"),
+    ("targets", "editing", "reconstruction", "pipeline"),
     ("demo",),
     ("__init__", "app", "scripts"),
 )
@@ -124,7 +125,11 @@ DRAWS = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multino
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if area_of(p) in ("run", "stages", "results", "pipeline", "targets", "reconstruction")],
+    [
+        p
+        for p in FILES
+        if area_of(p) in ("run", "stages", "results", "pipeline", "targets", "editing", "reconstruction")
+    ],
     ids=lambda p: p.stem,
 )
 def test_random_numbers_come_from_an_explicit_generator(path):

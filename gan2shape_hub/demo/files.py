@@ -125,7 +125,7 @@ def turntable(finished: Finished, path: Path) -> None:
 
 
 def sheet_of_contacts(finished: Finished, path: Path) -> None:
-    write_image(path, contact_sheet(finished.result.assets()))
+    write_image(path, contact_sheet(finished.result.viewer))
 
 
 def settings(finished: Finished, path: Path | None = None) -> dict[str, Any]:
