@@ -152,4 +152,6 @@ def resized(maps: Tensor, side: int) -> Tensor:
     """(B, C, S, S) as (B, C, side, side), edges onto edges, as photographs are shrunk to what the networks see."""
     if maps.shape[-1] == side:
         return maps
-    return F.interpolate(maps, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    if side < maps.shape[-1]:
+        return F.interpolate(maps, (side, side), mode="area")
+    return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False)

@@ -115,6 +115,11 @@ def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
     # Yaw +10 turns the nose to the left of where it is in the canonical frame.
     column = np.unravel_index(np.where(seen, depth, 9).argmin(), depth.shape)[1]
     assert column < face_scene(SIZE).nose[1]
+    # A newer one leaves nothing of it, and what is somebody's own.
+    (out / "note.txt").write_text("mine")
+    files = export_scene(out, scene, turntable=False)
+    assert {file.name for file in files} == FILES - {"turntable.webp", "result.json"}
+    assert {file.name for file in out.iterdir()} == {*(file.name for file in files), "note.txt"}
 
 
 def test_a_failure_half_way_leaves_no_folder(scene, tmp_path, monkeypatch):
