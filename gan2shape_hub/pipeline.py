@@ -22,6 +22,7 @@ from gan2shape_hub.plan import Abilities, Images, Step, plan
 from gan2shape_hub.pretrained import Pretrained
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import SHAPE_COMPONENTS, PreparedPhotograph, Progress, Sample
+from gan2shape_hub.report import RunReport
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.adjust import adjust
@@ -237,13 +238,20 @@ class GAN2ShapePipeline(Pretrained):
             }
             for step in run.steps:  # the plan: which of them, how often, in which order
                 state = stages[step.name](state, run.at(step))
-            results = self._results(state, items, sources, run)
 
-        name = preset if isinstance(preset, str) else self.config.default_preset if preset is None else "custom"
-        settings = {"category": self.config.category, "preset": name, "seed": seed if generator is None else None}
-        settings |= {"mixed_precision": self.mixed_precision, **run.record()}
-        settings["seconds"] = round(time.perf_counter() - begun, 2)
-        results = [dataclasses.replace(r, settings={**settings, **r.settings}) for r in results]
+            name = preset if isinstance(preset, str) else self.config.default_preset if preset is None else "custom"
+            report = RunReport(
+                category=self.config.category,
+                preset=name,
+                seed=seed if generator is None else None,
+                mixed_precision=self.mixed_precision,
+                schedule=run.schedule,
+                device=str(run.device),
+                steps=tuple(run.clock.steps),
+                seconds=round(time.perf_counter() - begun, 2),
+                images=len(items),
+            )
+            results = self._results(state, items, sources, report)
         for result in results:
             result.warn_if_poor()
         return results if isinstance(image, (list, tuple)) else results[0]
@@ -297,11 +305,13 @@ class GAN2ShapePipeline(Pretrained):
         return dataclasses.replace(fresh, **given).clone().to(self.device).frozen()
 
     @torch.no_grad()
-    def _results(self, state: State, items: list[Item], sources: list[Tensor], run: Run) -> list[Reconstruction]:
+    def _results(
+        self, state: State, items: list[Item], sources: list[Tensor], report: RunReport
+    ) -> list[Reconstruction]:
         editor = GanEditor(encoder=state.nets.encoder, generator=state.generator, projection=state.projection)
         scene, targets, results = state.seen(self.config), state.targets, []
         for k, item in enumerate(items):
-            joint = {"joint": {"image": k + 1, "images": len(items)}} if len(items) > 1 else {}
+            own = dataclasses.replace(report, input=item.report, psnr_db=state.quality_db[k], number=k + 1)
             results.append(
                 Reconstruction(
                     config=self.config,
@@ -312,7 +322,7 @@ class GAN2ShapePipeline(Pretrained):
                     original=targets.originals[k : k + 1],
                     editor=editor,
                     alignment=item.cut,
-                    settings={**joint, **item.settings, "psnr_db": state.quality_db[k]},
+                    report=own,
                 )
             )
         return results

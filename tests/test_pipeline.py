@@ -66,7 +66,7 @@ def test_a_generator_takes_the_place_of_the_seed(shared):
     sample = shared.sample(seed=1)
     given = shared(sample, generator=torch.Generator().manual_seed(3))
     assert same_scene(given, shared(sample, seed=3))
-    assert given.settings["seed"] is None
+    assert given.report.seed is None
 
 
 def test_runs_do_not_influence_each_other(shared):
@@ -102,7 +102,7 @@ def test_result_json_repeats_the_run(tmp_path, shared):
 def test_result_json_repeats_a_run_from_a_latent(shared):
     latent = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     result = shared(latent)
-    told = json.loads(json.dumps(result.settings))
+    told = json.loads(json.dumps(result.report.to_dict()))
     assert same_scene(result, shared(torch.tensor(told["latent"])))
 
 
@@ -230,7 +230,7 @@ def test_bf16_autocast_stays_near_single_precision(shared):
     sample, plain = shared.sample(seed=1), shared(shared.sample(seed=1))
     half = GAN2ShapePipeline(**_parts(shared), mixed_precision="bf16", device="cpu")
     result = half(sample)
-    assert result.settings["mixed_precision"] == "bf16"
+    assert result.report.mixed_precision == "bf16"
     assert result.depth.dtype == torch.float32
     assert torch.isfinite(result.depth).all()
     assert (result.depth - plain.depth).abs().mean() < 0.01  # of a range of 0.2

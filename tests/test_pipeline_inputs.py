@@ -54,11 +54,11 @@ def test_a_photograph_in_any_form(shared, tmp_path):
     results = {name: shared(form) for name, form in forms.items()}
     for name, result in results.items():
         assert same(result, results["path"]), name
-        assert result.settings["psnr_db"] is not None
+        assert result.report.psnr_db is not None
         assert result.source.shape == (3, 48, 48)
         assert result.image.shape == (3, 32, 32)
         assert result.latent.shape == (1, 4, 16)
-    assert results["path"].settings["image"].endswith("photo.png")
+    assert results["path"].report.input.image.endswith("photo.png")
 
 
 def test_a_latent_in_any_form(shared):
@@ -71,7 +71,7 @@ def test_a_latent_in_any_form(shared):
     assert plus.latent.shape == (1, 4, 16)
     assert torch.allclose(plus.image, first.image, atol=1e-5)
     # The image is the generator's own: no inversion, and as sharp as the generator makes it.
-    assert first.settings["psnr_db"] is None
+    assert first.report.psnr_db is None
     assert first.source.shape == (3, 64, 64)
     assert np.abs(np.asarray(sample.image) / 127.5 - 1 - first.source.permute(1, 2, 0).numpy()).max() < 1e-6
 
@@ -80,10 +80,10 @@ def test_photographs_and_latents_in_one_list(shared):
     sample = shared.sample(seed=4)
     results = shared([picture(), sample, torch.zeros(16)])
     assert len(results) == 3
-    assert [r.settings["psnr_db"] is None for r in results] == [False, True, True]
+    assert [r.report.psnr_db is None for r in results] == [False, True, True]
     assert torch.equal(results[1].image, shared(sample).image)
     assert all(r.latent.shape == (1, 4, 16) for r in results)
-    assert [r.settings["joint"]["image"] for r in results] == [1, 2, 3]
+    assert [r.report.number for r in results] == [1, 2, 3]
     # One set of networks: they learnt from all three.
     assert results[0].editor.encoder is results[2].editor.encoder
 

@@ -67,7 +67,7 @@ def test_a_generated_face_with_everything(checkpoint, tmp_path):
     told = json.loads((out / "result.json").read_text())
     assert (told["sample_seed"], told["seed"], told["truncation"]) == (7, 3, 0.7)
     assert told["checkpoint"] == str(checkpoint)
-    assert "step 3: shape from all views 2/2" in stderr
+    assert "Step 3: shape from all views 2/2" in stderr
     assert "100%" in stderr
     assert "Traceback" not in stderr
     assert "Warning" not in stderr
@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_nothing_half_written(checkpoint, tmp_path):
     process = start(checkpoint, "--seed", 1, "--preset", "endless", "--output", tmp_path / "out")
     seen = ""
     try:
-        while "step 1" not in seen:
+        while "Step 1" not in seen:
             seen += process.stderr.read(1)
             assert process.poll() is None, seen
         process.send_signal(signal.SIGINT)

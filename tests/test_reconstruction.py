@@ -110,7 +110,7 @@ def test_several_images_are_reconstructed_jointly(tiny):
     pipeline, _ = tiny
     results = pipeline([pipeline.sample(seed=1), pipeline.sample(seed=2)])
     assert len(results) == 2
-    assert results[0].settings["sample_seed"] == 1
+    assert results[0].report.input.sample_seed == 1
     assert not torch.equal(results[0].latent, results[1].latent)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -70,7 +71,8 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
                 tuned=options.tune,
             )
         notes = list(dict.fromkeys(str(w.message) for w in said if w.category is UserWarning))
-        result.settings.update(checkpoint=options.checkpoint, image=photograph.name, warnings=notes)
+        given = dataclasses.replace(result.report.input, image=photograph.name)
+        result = result.with_report(checkpoint=options.checkpoint, input=given, warnings=tuple(notes))
         result.save(target, turntable=not options.no_turntable)
         error.unlink(missing_ok=True)
     except Exception as reason:  # one bad file must not stop the rest; Ctrl-C still does

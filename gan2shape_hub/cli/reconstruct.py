@@ -145,9 +145,9 @@ def reconstruct(options: argparse.Namespace) -> dict:
             face_index=options.face,
             tuned=options.tune,
         )
-    result.settings.update(checkpoint=options.checkpoint, image=options.image)
-    if result.settings.get("faces", 0) > 1 and options.face is None:
-        print(f"reconstruct: {result.settings['faces']} faces, the largest was taken (--face).", file=sys.stderr)
+    result = result.with_report(checkpoint=options.checkpoint)
+    if (result.report.input.faces or 0) > 1 and options.face is None:
+        print(f"reconstruct: {result.report.input.faces} faces, the largest was taken (--face).", file=sys.stderr)
     # All pictures are made before anything is written.
     edits = {f"rotated_{yaw:+g}.png": result.rotate(yaw, through_gan=True) for yaw in options.views}
     edits |= {f"relit_{light}.png": result.relight(light, through_gan=True) for light in options.light}
@@ -163,5 +163,5 @@ def reconstruct(options: argparse.Namespace) -> dict:
         "output": str(options.output),
         "files": [file.name for file in files],
         "seconds": round(time.perf_counter() - begun, 1),
-        **{key: result.settings[key] for key in ("preset", "seed", "psnr_db")},
+        **{key: getattr(result.report, key) for key in ("preset", "seed", "psnr_db")},
     }

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gan2shape_hub.atomic import atomic_folder
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.hub import load_components, save_components
 from gan2shape_hub.hub.card import SAMPLES
-from gan2shape_hub.hub.layout import CARD, CONFIG, INDEX, SLOTS
-from gan2shape_hub.hub.swap import put_in_place
+from gan2shape_hub.hub.layout import CHECKPOINT_FILES, INDEX
 from gan2shape_hub.presets import category_preset
 
 from .card import card
-
-_CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})
 
 
 class ConversionError(ValueError):
@@ -44,55 +38,14 @@ class Report:
         return [f"Converted from {self.source}.", *self.notes, f"Not used: {unused}."]
 
 
-@contextmanager
-def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary folder beside ``output`` that takes its place when the block ends well, and vanishes otherwise.
-
-    Of what ``output`` held, the parts of a checkpoint are replaced, anything else is carried over.
-    """
-    output = Path(output).absolute()
-    check_output(output, overwrite)
-    tag = secrets.token_hex(4)
-    part, old = (output.with_name(f".{output.name[:100]}-{tag}.{kind}") for kind in ("part", "old"))
-    try:
-        part.mkdir(parents=True)
-        yield part
-        put_in_place(part, output, old)
-        if old.is_dir():
-            _carry_over(old, output)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConversionError(f"cannot write {output} ({reason}): choose another --output folder.") from None
-    finally:
-        _remove(part)
-        if output.exists():
-            _remove(old)
-
-
-def _carry_over(old: Path, new: Path) -> None:
-    for item in old.iterdir():
-        if item.name not in _CHECKPOINT_FILES and not (new / item.name).exists():
-            os.replace(item, new / item.name)
-
-
 def check_output(output: Path, overwrite: bool) -> None:
     """ConversionError where writing ``output`` would destroy something that is not a checkpoint."""
-    if overwrite or not output.exists():
-        return
-    if not output.is_dir():
-        raise ConversionError(f"{output} is a file: choose another --output, or pass --overwrite to replace it.")
-    if any(output.iterdir()) and not (output / INDEX).is_file():
+    if output.exists() and not output.is_dir():
+        raise ConversionError(f"{output} is a file: choose another --output.")
+    if not overwrite and output.is_dir() and any(output.iterdir()) and not (output / INDEX).is_file():
         raise ConversionError(
             f"{output} exists and is not a checkpoint: choose another --output, or pass --overwrite to replace it."
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):  # it may never have been made
-            path.unlink()
 
 
 def configure(
@@ -122,13 +75,18 @@ def finish(
     check_output(output, overwrite)  # before minutes of work
     text = card(config, components, report.lines())
     grid = sample_grid(components["generator"], config.truncation)
-    with output_folder(output, overwrite) as part:
-        save_components(part, config, components, card=text)
-        loaded_config, loaded = load_components(part, dtype=None)
-        if loaded_config != config:
-            raise ConversionError("config.json did not come back as it was written: this is a bug, please report it.")
-        compare(components, loaded)
-        grid.save(part / SAMPLES)
+    try:
+        with atomic_folder(output, own=CHECKPOINT_FILES) as part:
+            save_components(part, config, components, card=text)
+            loaded_config, loaded = load_components(part, dtype=None)
+            if loaded_config != config:
+                raise ConversionError(
+                    "config.json did not come back as it was written: this is a bug, please report it."
+                )
+            compare(components, loaded)
+            grid.save(part / SAMPLES)
+    except OSError as error:  # one sentence already
+        raise ConversionError(str(error)) from None
 
 
 def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None:

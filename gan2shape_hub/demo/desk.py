@@ -166,9 +166,9 @@ class Desk:
             for item in reconstruct(session, subject, options, self.shelf, self.line, self.speeds):
                 if isinstance(item, Finished):
                     self.workspace.finish(session, item)
-                    seconds = item.result.settings["seconds"]
+                    seconds = item.result.report.seconds
                     text = f"Done in {in_words(seconds)}"
-                    quality = item.result.settings.get("psnr_db")
+                    quality = item.result.report.psnr_db
                     if quality is not None:
                         text += f"; the generator matches the photograph at {quality:.1f} dB"
                     last = Report("done", text, 1.0, previews=last.previews)

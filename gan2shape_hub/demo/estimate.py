@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.pipeline import GAN2ShapePipeline
 from gan2shape_hub.plan import LABELS, Step
 from gan2shape_hub.records import Progress
+from gan2shape_hub.report import RunReport
 
 FIXED = Step("fixed", "What a run costs beside its steps", 1, 1.0)
 """The full image, the networks' last look."""
@@ -25,16 +25,16 @@ class Speeds:
     pretrained: bool | None = None
     """Whether the checkpoint brings shape networks (without them a run starts from the ellipsoid); None: not known."""
 
-    def learn(self, records: Sequence[dict[str, Any]], whole_s: float) -> None:
-        """Take over what a finished run measured: ``settings["steps"]`` and ``settings["seconds"]``."""
+    def learn(self, report: RunReport) -> None:
+        """Take over what a finished run measured."""
         spent: dict[str, tuple[float, int]] = {}
-        for record in records:
-            seconds, count = spent.get(record["step"], (0.0, 0))
-            spent[record["step"]] = (seconds + record["seconds"], count + record["iterations"])
+        for record in report.steps:
+            seconds, count = spent.get(record.step, (0.0, 0))
+            spent[record.step] = (seconds + record.seconds, count + record.iterations)
         for step, (seconds, count) in spent.items():
             if count > 2 or step not in self.seconds:  # the first iterations warm up
                 self.seconds[step] = seconds / count
-        rest = whole_s - sum(seconds for seconds, _ in spent.values())
+        rest = report.seconds - sum(seconds for seconds, _ in spent.values())
         self.seconds[FIXED.name] = max(rest, 0.05)
 
     def of(self, steps: Sequence[Step]) -> float | None:
@@ -73,14 +73,14 @@ def calibrate(pipeline: GAN2ShapePipeline, speeds: Speeds, wanted: Collection[st
             tune_iterations=2,
         )
         result = pipeline(sample, preset=tiny)
-        measured.learn(result.settings["steps"], result.settings["seconds"])
+        measured.learn(result.report)
         fixed = measured.seconds[FIXED.name]
         if twice("invert", "tune", "turn", "adjust"):
             # The steps of photographs, on the same picture as if it were one.
             views = {"turned_views": twice("turn", "adjust"), "adjust_iterations": 3}
             inversion = ScheduleConfig(**{**vars(tiny), "rounds": (), **views})
             result = pipeline(sample.image, preset=inversion, align=False, tuned="tune" in wanted)
-            measured.learn(result.settings["steps"], result.settings["seconds"])
+            measured.learn(result.report)
         # All at once: what a run interrupts is measured again, and what a run has measured meanwhile is better.
         # Turned views take no time where the checkpoint knows no directions to turn in.
         speeds.seconds = {
@@ -110,7 +110,7 @@ class Countdown:
         """(fraction done in 0..1, seconds left) at ``progress``."""
         done = self._each[0]  # the fixed part; most of it comes first
         for each, step in zip(self._each[1:], self._steps[1:], strict=True):
-            if step.name == progress.name and step.round in (0, progress.round + 1):
+            if step.name == progress.step and step.round in (0, progress.round + 1):
                 done += each * min(progress.iteration, step.iterations)
                 break
             done += each * step.iterations

@@ -14,12 +14,12 @@ from typing import Any
 import trimesh
 from PIL import Image
 
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.demo.shelf import ROOT
 from gan2shape_hub.demo.work import Finished
 from gan2shape_hub.rendering import normals_from_depth
 from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.results.animation import video_available, write_animation
-from gan2shape_hub.results.atomic import atomic_file
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.image_files import (
     depth_to_pil,
@@ -125,12 +125,12 @@ def turntable(finished: Finished, path: Path) -> None:
 
 
 def sheet_of_contacts(finished: Finished, path: Path) -> None:
-    write_image(path, contact_sheet(finished.result.assets()))
+    write_image(path, contact_sheet(finished.result.viewer))
 
 
 def settings(finished: Finished, path: Path | None = None) -> dict[str, Any]:
     """Everything that repeats the run, with the command line that does; also written to ``path``."""
-    told = {"command": command(finished), "checkpoint": finished.checkpoint, **finished.result.settings}
+    told = {"command": command(finished), "checkpoint": finished.checkpoint, **finished.result.report.to_dict()}
     if finished.subject.is_photograph:
         told["image"] = finished.subject.name
     if path is not None:

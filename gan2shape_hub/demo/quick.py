@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.rendering import Light, render_mesh, render_view
-from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, relight, relight_background, rotate_poses
+from gan2shape_hub.rendering import Light, render_mesh
+from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, relight, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import build_mesh
-from gan2shape_hub.results.texture import without_border
+from gan2shape_hub.results.viewer import resized_texture
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
 EDGE = 0.97
@@ -54,30 +53,16 @@ class QuickLook:
     @torch.no_grad()
     def __init__(self, result: Reconstruction, size: int = 256) -> None:
         self._result, self.size = result, size
-        camera = result.config.camera
-        whole = result.texture
-        self._texture = F.interpolate(whole[None], (size, size), mode="area" if size < whole.shape[-1] else "bilinear")
-        depth = F.interpolate(
-            without_border(result.depth, camera)[None, None], (size, size), mode="bicubic", align_corners=True
-        )[:, 0]
-        view = render_view(depth, self._texture, result.pose, camera)
-        inside = view.mask * (view.grid.abs().amax(-1) <= 1)[:, None]
-        reach = 2 * (size // 32) + 1
-        self._grid = view.grid
-        self._weight = inside * F.avg_pool2d(inside, reach, stride=1, padding=reach // 2)
-        self._source = F.interpolate(
-            result.source[None], (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-        self._sheet = build_mesh(result.depth, camera, upsample=1)
+        self._texture = resized_texture(result.texture, size)
+        self._frame = result.viewer.frame(result.pose, size)
+        self._sheet = build_mesh(result.depth, result.config.camera, upsample=1)
 
     @torch.no_grad()
     def relight(self, light: Light) -> Image.Image:
         """The photograph under ``light`` (batch of one)."""
         result = self._result
         lit = relight(self._texture[0], result.depth, result.light, light, result.config.camera)
-        image = F.grid_sample(lit[None], self._grid, padding_mode="border", align_corners=True)
-        source = relight_background(self._source, result.light, light)
-        return to_pil((source + self._weight * (image - source))[0].clamp(-1, 1))
+        return self._frame.draw(lit[None], result.light, light)
 
     @torch.no_grad()
     def turn(self, yaw_deg: float, pitch_deg: float, *, shaded_only: bool = False, supersample: int = 1) -> Image.Image:

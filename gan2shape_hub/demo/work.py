@@ -17,19 +17,18 @@ from typing import Any
 from PIL import Image
 
 from gan2shape_hub.cancel import CancelToken
-from gan2shape_hub.config import ConfigError
 from gan2shape_hub.demo.estimate import Countdown, Speeds
 from gan2shape_hub.demo.line import Line
 from gan2shape_hub.demo.shelf import DemoError, Shelf
 from gan2shape_hub.demo.subject import Subject
 from gan2shape_hub.demo.workspace import Session
+from gan2shape_hub.errors import Cancelled, ConfigError, InputError
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.pipeline import GAN2ShapePipeline
 from gan2shape_hub.plan import Images
 from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.records import InputError, Progress
+from gan2shape_hub.records import Progress
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.run import Cancelled
 from gan2shape_hub.stages.gan_edit import GanEditor
 
 try:  # on a Space with ZeroGPU; imported before anything touches CUDA
@@ -190,7 +189,7 @@ def _guarded(
             if isinstance(item, Report):
                 yield item
                 continue
-            speeds.learn(item.settings["steps"], item.settings["seconds"])
+            speeds.learn(item.report)
             yield _finished(item, subject, options, pipeline)
     except (InputError, ConfigError, FloatingPointError, ValueError) as error:
         raise DemoError(str(error)) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
@@ -113,8 +114,8 @@ def measure_inversion(
         tuned_db = closer.inversion_db
         tiles.append(Tile(f"tuned, {tuned_db:.1f} dB", closer.inverted))
         tiles.append(Tile("tuned, yaw +25°", closer.rotate(25.0, through_gan=True)))
-    inside = (result.object_mask > 0.5).float().cpu()
     small = _small(result.inverted, result.image.shape[-1])
+    inside = F.interpolate(result.object_mask[None, None].cpu(), small.shape[-2:], mode="area")[0, 0].gt(0.5).float()
     numbers = Inverted(
         name=name,
         psnr_db=result.inversion_db,

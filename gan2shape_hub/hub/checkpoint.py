@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gan2shape_hub.atomic import ExportError, atomic_file, atomic_folder
 from gan2shape_hub.cards import minimal_card
 from gan2shape_hub.config import CategoryConfig, ConfigError
 from gan2shape_hub.models.component import Component
@@ -22,6 +22,7 @@ from gan2shape_hub.models.component import Component
 from .errors import CheckpointError
 from .layout import (
     CARD,
+    CHECKPOINT_FILES,
     CONFIG,
     INDEX,
     RESTORE,
@@ -33,7 +34,6 @@ from .layout import (
     read_index,
     read_json,
 )
-from .swap import put_in_place
 from .weights import WeightFiles, inspect_weights, read_weights, write_weights
 
 
@@ -69,7 +69,7 @@ def save_components(
     if card is None:
         old = folder / CARD
         card = old.read_text(encoding="utf-8") if old.exists() else minimal_card(config)
-    with _replacing(folder) as new:
+    with _explained(), atomic_folder(folder, own=CHECKPOINT_FILES) as new:
         (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
         (new / INDEX).write_text(index.to_json(), encoding="utf-8")
         (new / CARD).write_text(card, encoding="utf-8")
@@ -102,14 +102,17 @@ def _dtypes_of(network: nn.Module) -> set[torch.dtype]:
 
 def write_card(folder: str | os.PathLike, card: str) -> None:
     """Replace README.md of a checkpoint, whole or not at all."""
-    part = Path(folder) / f".{CARD}-{secrets.token_hex(4)}.part"
-    try:
+    with _explained(), atomic_file(Path(folder) / CARD) as part:
         part.write_text(card, encoding="utf-8")
-        os.replace(part, Path(folder) / CARD)
-    except OSError as error:
-        raise CheckpointError(f"{Path(folder) / CARD} cannot be written ({error.strerror}).") from None
-    finally:
-        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What cannot be written is the same sentence, under the name that this package's errors have."""
+    try:
+        yield
+    except ExportError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def read_components(folder: str | os.PathLike) -> dict[str, str]:
@@ -157,41 +160,6 @@ def _check_target(folder: Path, overwrite: bool) -> None:
             raise CheckpointError(
                 f"{folder} is not empty and no checkpoint of GAN2Shape: choose a new or an empty folder."
             ) from None
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a temporary sibling to fill; it takes the place of ``folder`` when the block ends well."""
-    target = folder.absolute()
-    if target.is_symlink():
-        target = target.resolve()
-    tag = secrets.token_hex(4)
-    new, old = (target.with_name(f".{target.name[:100]}-{tag}.{kind}") for kind in ("part", "old"))
-    try:
-        new.mkdir(parents=True)
-        yield new
-        put_in_place(new, target, old)
-        if old.is_dir():
-            _keep_foreign(old, target)
-            shutil.rmtree(old, ignore_errors=True)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise CheckpointError(
-            f"{folder} cannot be written ({error.strerror}): check the disk's free space and your permissions, or "
-            "choose another folder."
-        ) from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _keep_foreign(old: Path, new: Path) -> None:
-    """Carry over what is no part of a checkpoint, such as the .git of a cloned repository or the card's figures."""
-    for item in old.iterdir():
-        if item.name not in (CONFIG, INDEX, CARD, *SLOTS):
-            os.rename(item, new / item.name)
 
 
 def load_components(

@@ -50,6 +50,8 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "masker": (),
 }
 """Component name -> classes that may fill it."""
+CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})
+"""Names in a folder that are the checkpoint's; all else there is somebody's own."""
 REQUIRED = ("generator",)
 
 UPGRADE = "upgrade the gan2shape-hub package"

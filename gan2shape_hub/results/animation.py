@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan2shape_hub.results.atomic import atomic_file
+from gan2shape_hub.atomic import atomic_file
 
 
 def video_available() -> bool:

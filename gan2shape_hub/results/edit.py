@@ -76,6 +76,20 @@ def preset_light(name: str, like: Tensor | None = None) -> Light:
     return make_light(x, y, ambient, diffuse, direction_z=z, like=like)
 
 
+LightLike = str | tuple[float, float] | Light
+"""A preset's name (left, right, top, below, rim, flat), a direction (x, y) that the rays travel, or a Light."""
+
+
+def as_light(light: LightLike, like: Tensor | None = None) -> Light:
+    """The Light, batch of one, that ``light`` means; ValueError where it means none."""
+    if isinstance(light, Light):
+        return light
+    if isinstance(light, str):
+        return preset_light(light, like=like)
+    x, y = light
+    return make_light(x, y, ambient=0.4, diffuse=0.75, like=like)
+
+
 def paired_angles(
     yaw: float | Sequence[float], pitch: float | Sequence[float]
 ) -> tuple[list[float], list[float], bool]:
@@ -157,7 +171,7 @@ def relight(
     """
     # A ratio of shadings shows every bump of the depth, so normals are taken from a smoothed sheet.
     sheet = without_border(depth, camera)[None, None]
-    normals = normals_from_depth(smooth(sheet, SHADING_BLUR)[:, 0], camera)
+    normals = normals_from_depth(smooth(sheet, SHADING_BLUR * sheet.shape[-1] / 128)[:, 0], camera)
     own = _shading(normals, new) / _shading(normals, old).clamp_min(0.05)
     matte = standing_out(sheet)
     ratio = (matte * own + (1 - matte) * _wall_ratio(old, new)).clamp(*RATIO_LIMITS)
@@ -192,7 +206,7 @@ def standing_out(sheet: Tensor) -> Tensor:
     if far - near < 1e-3:
         return torch.ones_like(sheet)
     low, high = STANDS_OUT
-    matte = smooth(_step(((far - sheet) / (far - near) - low) / (high - low)), SHADING_BLUR / 2)
+    matte = smooth(_step(((far - sheet) / (far - near) - low) / (high - low)), SHADING_BLUR / 2 * size / 128)
     at = torch.arange(size, device=sheet.device, dtype=sheet.dtype) / max(size - 1, 1)
     edge = _step(torch.minimum(at, 1 - at) / EDGE)
     return matte * edge[:, None] * edge

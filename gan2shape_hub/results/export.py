@@ -6,21 +6,28 @@ from pathlib import Path
 
 import torch
 
-from gan2shape_hub.rendering.renderer import warp_depth
+from gan2shape_hub.atomic import atomic_folder
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import image_files, mesh_files
 from gan2shape_hub.results.animation import write_animation
-from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.atomic import atomic_folder
 from gan2shape_hub.results.contact_sheet import contact_sheet
-from gan2shape_hub.results.texture import without_border
+from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import turntable_frames
+
+FILES = frozenset(
+    {
+        *("mesh.glb", "mesh.obj", "mesh.mtl", "mesh.png", "mesh.ply", "depth.npy", "depth.png", "normals.png"),
+        *("mask.png", "albedo.png", "input.png", "reconstruction.png", "contact_sheet.png"),
+        *("turntable.mp4", "turntable.webp", "result.json"),
+    }
+)
+"""All that an export may write: an older one's are gone when a newer one is there."""
 
 
 @torch.no_grad()
-def export_assets(
+def export_scene(
     folder: str | Path,
-    assets: Assets,
+    viewer: Viewer,
     *,
     result_json: str | None = None,
     turntable: bool = True,
@@ -30,8 +37,8 @@ def export_assets(
     """Save a reconstruction.
 
     Args:
-        folder: made if missing; files of an earlier run are replaced one by one, other files are left alone.
-        assets: what to save.
+        folder: made if missing; the files of an earlier run are replaced in one step, other files are left alone.
+        viewer: what to save.
         result_json: text of ``result.json``; None leaves it out.
         turntable: also draw the turntable, the slowest part.
         video: True: turntable.mp4, False: turntable.webp; None: MP4 where PyAV is installed.
@@ -46,24 +53,24 @@ def export_assets(
         ExportError: one sentence naming the path and the remedy. Nothing half-written is left, as on Ctrl-C.
     """
     folder = Path(folder)
-    camera = assets.camera
-    texture = image_files.to_pil(assets.texture)
-    depth, mask = warp_depth(without_border(assets.depth, camera)[None], assets.pose, camera)
-    normals = image_files.normals_to_pil(normals_from_depth(depth, camera))
-    with atomic_folder(folder) as part:
-        mesh_files.write_glb(part / "mesh.glb", assets.mesh, texture, camera)
-        mesh_files.write_obj(part / "mesh.obj", assets.mesh, texture, camera)
-        mesh_files.write_ply(part / "mesh.ply", assets.mesh, texture, camera)
-        image_files.write_depth_npy(part / "depth.npy", depth[0])
-        image_files.write_depth_png(part / "depth.png", depth[0], mask=mask[0, 0])
+    camera = viewer.camera
+    texture = image_files.to_pil(viewer.texture)
+    depth, mask = viewer.seen
+    normals = image_files.normals_to_pil(normals_from_depth(depth[None], camera))
+    with atomic_folder(folder, own=FILES) as part:
+        mesh_files.write_glb(part / "mesh.glb", viewer.sheet, texture, camera)
+        mesh_files.write_obj(part / "mesh.obj", viewer.sheet, texture, camera)
+        mesh_files.write_ply(part / "mesh.ply", viewer.sheet, texture, camera)
+        image_files.write_depth_npy(part / "depth.npy", depth)
+        image_files.write_depth_png(part / "depth.png", depth, mask=mask)
         image_files.write_image(part / "normals.png", normals)
         image_files.write_image(part / "mask.png", image_files.mask_to_pil(mask))
-        image_files.write_image(part / "albedo.png", image_files.to_pil(assets.albedo))
-        image_files.write_image(part / "input.png", image_files.to_pil(assets.source))
-        image_files.write_image(part / "reconstruction.png", image_files.to_pil(assets.reconstruction))
-        image_files.write_image(part / "contact_sheet.png", contact_sheet(assets))
+        image_files.write_image(part / "albedo.png", image_files.to_pil(viewer.albedo))
+        image_files.write_image(part / "input.png", image_files.to_pil(viewer.source))
+        image_files.write_image(part / "reconstruction.png", image_files.to_pil(viewer.reconstruction))
+        image_files.write_image(part / "contact_sheet.png", contact_sheet(viewer))
         if turntable:
-            frames = turntable_frames(assets.mesh, assets.texture, camera, yaw_limit_deg=yaw_limit_deg)
+            frames = turntable_frames(viewer.sheet, viewer.texture, camera, yaw_limit_deg=yaw_limit_deg)
             write_animation(part / "turntable.mp4", frames, fps=16, video=video)
         if result_json is not None:
             (part / "result.json").write_text(result_json, encoding="utf-8")

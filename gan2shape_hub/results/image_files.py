@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from gan2shape_hub.results.atomic import atomic_file
+from gan2shape_hub.atomic import atomic_file
 
 # Ten evenly spaced colours of matplotlib's "magma" (CC0): lightness rises evenly, so equal steps of depth look equal.
 _MAGMA = "000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf"

@@ -9,8 +9,8 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CameraConfig
-from gan2shape_hub.results.atomic import atomic_file
 from gan2shape_hub.results.image_files import write_image
 from gan2shape_hub.results.mesh import SheetMesh, export_normals, export_uv, to_export_frame, to_trimesh
 

@@ -135,9 +135,10 @@ def _confidence(depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
     low, high = FORESHORTENING
     facing = ((there / here.clamp_min(0.05) - low) / (high - low)).clamp(0, 1)
     seen = visible_from(depth[None], pose, camera) * (facing > 0)
-    # Shrink by two pixels (the photograph's silhouette pixels mix object and background) and soften by as much.
-    seen = smooth(-_pool_max(-seen, 5), 2.0)
-    return seen * smooth(facing, 1.0)
+    # Shrink by two pixels of 128 (the silhouette's pixels mix object and background) and soften by as much.
+    pixel = max(1, round(depth.shape[-1] / 128))
+    seen = smooth(-_pool_max(-seen, 4 * pixel + 1), 2.0 * pixel)
+    return seen * smooth(facing, 1.0 * pixel)
 
 
 def _pool_max(x: Tensor, kernel: int) -> Tensor:

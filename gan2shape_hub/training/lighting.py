@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
@@ -26,7 +27,6 @@ from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.scene import canonical
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
-from gan2shape_hub.results.atomic import atomic_file
 from gan2shape_hub.training.view_pool import ViewPool
 
 GAMMA = 2.2

@@ -19,10 +19,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.transfer import box_importance
-from gan2shape_hub.results.atomic import atomic_file
 from gan2shape_hub.training.lighting import load_lit_heads
 from gan2shape_hub.training.multiview import MultiviewLoss, appearance_loss, multiview_loss
 from gan2shape_hub.training.view_pool import ViewPool

@@ -8,8 +8,6 @@ how.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan2shape_hub.atomic import ExportError, atomic_file
 from gan2shape_hub.config import CategoryConfig, GaussianConfig
 
 MIN_SAMPLES = 20
@@ -130,11 +129,8 @@ def write_config(folder: str | Path, config: CategoryConfig) -> None:
     target = Path(folder) / "config.json"
     if not target.is_file():
         raise PriorError(f"{target} is not there: give a checkpoint folder.")
-    part = target.with_name(f".config-{secrets.token_hex(4)}.part")
     try:
-        part.write_text(config.to_json(), encoding="utf-8")
-        os.replace(part, target)
-    except OSError as error:
-        raise PriorError(f"{target} cannot be written ({error.strerror}): check its permissions.") from None
-    finally:
-        part.unlink(missing_ok=True)
+        with atomic_file(target) as part:
+            part.write_text(config.to_json(), encoding="utf-8")
+    except ExportError as error:
+        raise PriorError(str(error)) from None

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.latent_projection import along, gan_image
-from gan2shape_hub.results.atomic import atomic_file
 
 CHUNK = 50
 """Identities a file: what an interruption costs."""

@@ -143,7 +143,7 @@ def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
     finished, _ = run(desk, subject)
     schedule = desk.shelf.config(desk.shelf.default).schedules["fast"]
     planned = plan(schedule, photograph=True, tuned=False, pretrained=True)
-    made = {(s["step"], s["iterations"]) for s in finished.result.settings["steps"]}
+    made = {(s.step, s.iterations) for s in finished.result.report.steps}
     assert {(p.step, p.iterations) for p in planned} - {("fixed", 1)} == made
 
 

@@ -270,7 +270,7 @@ def test_what_is_not_a_checkpoint_is_never_replaced(tmp_path, light):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_place(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(CheckpointError, match="permissions"):
+    with pytest.raises(CheckpointError, match="permission denied"):
         hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()})
     tmp_path.chmod(0o700)
 

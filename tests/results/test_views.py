@@ -10,33 +10,34 @@ from face_scene import CAMERA, face_scene, light, turned
 from PIL import Image
 from test_texture import painted, photograph, psnr
 
-from gan2shape_hub.rendering.shading import normals_from_depth, shade
-from gan2shape_hub.results.assets import Assets
-from gan2shape_hub.results.atomic import ExportError
+from gan2shape_hub.atomic import ExportError
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.edit import rotate_poses
-from gan2shape_hub.results.export import export_assets
+from gan2shape_hub.results.export import export_scene
 from gan2shape_hub.results.image_files import read_depth_png
 from gan2shape_hub.results.layout import PAPER, Tile, page
-from gan2shape_hub.results.mesh import build_mesh
-from gan2shape_hub.results.texture import bake_texture
+from gan2shape_hub.results.mesh import SheetMesh, build_mesh
+from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import BACKGROUND, clay_views, frame_poses, middle, textured_views, turntable_frames
 
 SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def scene() -> Assets:
-    known, lamp, pose = face_scene(SIZE), light(), turned(10)
-    source = photograph(painted(192), known.depth, pose)
-    baked = bake_texture(source, known.depth, known.albedo, pose, lamp, CAMERA)
-    lit, _ = shade(known.albedo[None], normals_from_depth(known.depth[None], CAMERA), lamp)
-    mesh = build_mesh(known.depth, CAMERA, mask=known.mask)
-    return Assets(CAMERA, source, lit[0], known.depth, known.albedo, baked.image, mesh, pose, lamp)
+def scene() -> Viewer:
+    known, pose = face_scene(SIZE), turned(10)
+    return Viewer(CAMERA, photograph(painted(192), known.depth, pose), known.depth, known.albedo, pose, light())
 
 
-def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene):
-    (picture,) = textured_views(scene.mesh, scene.texture, scene.pose, CAMERA, SIZE)
+@pytest.fixture(scope="module")
+def mesh() -> SheetMesh:
+    """The object alone."""
+    known = face_scene(SIZE)
+    return build_mesh(known.depth, CAMERA, mask=known.mask)
+
+
+def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene, mesh):
+    (picture,) = textured_views(mesh, scene.texture, scene.pose, CAMERA, SIZE)
     paper = torch.tensor(BACKGROUND)[:, None, None]
     covered = (picture - paper).abs().sum(0) > 0.05
     covered = -F.max_pool2d(-covered[None].float(), 5, 1, 2)[0] > 0  # away from the outline
@@ -50,24 +51,24 @@ def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene):
     assert psnr(picture, expected, covered) > 27
 
 
-def test_clay_is_grey_and_lit_from_above_left(scene):
-    (picture,) = clay_views(scene.mesh, rotate_poses([(0, 0)], CAMERA), CAMERA, SIZE)
+def test_clay_is_grey_and_lit_from_above_left(mesh):
+    (picture,) = clay_views(mesh, rotate_poses([(0, 0)], CAMERA), CAMERA, SIZE)
     inner = picture[:, 8:-8, 12:-12]
     assert (inner.amax(0) - inner.amin(0)).max() < 0.15
     assert inner[:, :24, :20].mean() > inner[:, 24:, 20:].mean()
 
 
-def test_turned_far_the_object_stays_in_the_picture(scene):
-    poses = rotate_poses([(0, 0), (60, 0), (-60, 0), (0, 30), (0, -30)], CAMERA, pivot=middle(scene.mesh))
-    for picture in textured_views(scene.mesh, scene.texture, frame_poses(poses, scene.mesh, CAMERA), CAMERA, SIZE):
+def test_turned_far_the_object_stays_in_the_picture(scene, mesh):
+    poses = rotate_poses([(0, 0), (60, 0), (-60, 0), (0, 30), (0, -30)], CAMERA, pivot=middle(mesh))
+    for picture in textured_views(mesh, scene.texture, frame_poses(poses, mesh, CAMERA), CAMERA, SIZE):
         shown = (picture - torch.tensor(BACKGROUND)[:, None, None]).abs().sum(0) > 0.05
         assert shown.float().mean() > 0.15
         edge = torch.cat((shown[0], shown[-1], shown[:, 0], shown[:, -1]))
         assert edge.float().mean() < 0.02
 
 
-def test_a_turntable_renders_each_view_once_and_loops(scene):
-    frames = list(turntable_frames(scene.mesh, scene.texture, CAMERA, yaw_limit_deg=40, frames=8, size=32))
+def test_a_turntable_renders_each_view_once_and_loops(scene, mesh):
+    frames = list(turntable_frames(mesh, scene.texture, CAMERA, yaw_limit_deg=40, frames=8, size=32))
     assert len(frames) == 8
     assert len({id(frame) for frame in frames}) == 5
     assert frames[1] is frames[3]  # on the way back
@@ -104,7 +105,7 @@ def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("gan2shape_hub.results.export.contact_sheet", lambda scene: contact_sheet(scene, tile=24))
     monkeypatch.setattr("gan2shape_hub.results.export.turntable_frames", lambda *a, **k: [Image.new("RGB", (16, 16))])
     out = tmp_path / "out"
-    files = export_assets(out, scene, result_json=json.dumps({"seed": 7}), video=False)
+    files = export_scene(out, scene, result_json=json.dumps({"seed": 7}), video=False)
     assert {file.name for file in files} == FILES
     assert all(file.stat().st_size > 0 for file in files)
     depth = np.load(out / "depth.npy")
@@ -114,6 +115,11 @@ def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
     # Yaw +10 turns the nose to the left of where it is in the canonical frame.
     column = np.unravel_index(np.where(seen, depth, 9).argmin(), depth.shape)[1]
     assert column < face_scene(SIZE).nose[1]
+    # A newer one leaves nothing of it, and what is somebody's own.
+    (out / "note.txt").write_text("mine")
+    files = export_scene(out, scene, turntable=False)
+    assert {file.name for file in files} == FILES - {"turntable.webp", "result.json"}
+    assert {file.name for file in out.iterdir()} == {*(file.name for file in files), "note.txt"}
 
 
 def test_a_failure_half_way_leaves_no_folder(scene, tmp_path, monkeypatch):
@@ -122,8 +128,8 @@ def test_a_failure_half_way_leaves_no_folder(scene, tmp_path, monkeypatch):
 
     monkeypatch.setattr("gan2shape_hub.results.export.contact_sheet", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_assets(tmp_path / "out", scene)
+        export_scene(tmp_path / "out", scene)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"choose another folder\.$"):
-        export_assets(tmp_path / "file", scene)
+        export_scene(tmp_path / "file", scene)

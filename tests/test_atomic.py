@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from gan2shape_hub.atomic import ExportError, atomic_file, atomic_folder
 from gan2shape_hub.results import image_files
-from gan2shape_hub.results.atomic import ExportError, atomic_file, atomic_folder
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError(errno.ENOSPC, "No space left on device")])

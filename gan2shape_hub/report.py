@@ -1,0 +1,77 @@
+"""What is known of a finished run: enough to repeat it, and to judge it."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.run import StepRecord
+from gan2shape_hub.version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of PyTorch and of Python."""
+    return {"gan2shape_hub": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """What was reconstructed: a sample (``sample_seed``, ``truncation``), a ``latent``, or a photograph (the rest)."""
+
+    sample_seed: int | None = None
+    truncation: float | None = None
+    latent: list[Any] | None = None
+    """Nested lists of shape (1, D) or (1, L, D)."""
+    image: str | None = None
+    """The photograph's path; None where it came as pixels."""
+    faces: int | None = None
+    """How many faces the photograph shows."""
+    square: tuple[float, ...] | None = None
+    """The six numbers of ``Alignment.matrix``, row by row."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One image's report; the images of a joint run share all but ``input``, ``psnr_db`` and ``number``."""
+
+    category: str
+    preset: str
+    """A name of the checkpoint's, or "custom"."""
+    seed: int | None
+    """None where a generator was given in its place."""
+    mixed_precision: str
+    schedule: ScheduleConfig
+    device: str
+    steps: tuple[StepRecord, ...]
+    """In order; losses are those of a step's first and last iteration."""
+    seconds: float
+    """Of the whole run."""
+    input: InputReport = field(default_factory=InputReport)
+    psnr_db: float | None = None
+    """Of the generator's picture against the photograph; None for a latent, which is exact."""
+    number: int = 1
+    """Which image of a joint run this is, from 1 to ``images``."""
+    images: int = 1
+    versions: Mapping[str, str] = field(default_factory=versions)
+    checkpoint: str | None = None
+    """Where the networks came from, as far as the caller says so."""
+    warnings: tuple[str, ...] = ()
+    """What the caller was warned of, as far as it says so."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of result.json: plain values, the input's beside the others; what does not apply is left out."""
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        given, number, images = told.pop("input"), told.pop("number"), told.pop("images")
+        told["schedule"] = dataclasses.asdict(self.schedule)
+        told["steps"] = [dataclasses.asdict(step) for step in self.steps]
+        told["versions"] = dict(self.versions)
+        told["warnings"] = list(self.warnings)
+        told |= {"joint": {"image": number, "images": images} if images > 1 else None, **dataclasses.asdict(given)}
+        always = {f.name for f in dataclasses.fields(self)} - {"checkpoint", "warnings"}
+        return {name: value for name, value in told.items() if name in always or value not in (None, [])}
