@@ -1,7 +1,8 @@
 """Frozen, typed configuration of a category; JSON round trip; an unknown key is an error.
 
 Everything that differs between categories or presets lives here, so that a checkpoint's ``config.json`` is the
-whole story: camera, ellipsoid prior, light and view ranges, and the schedules of the iterative reconstruction.
+whole story: camera, ellipsoid prior, light and view ranges, constants of the stages (``stage_config.py``), and the
+schedules of the iterative reconstruction.
 Numbers are the reference implementation's unless a comment says otherwise (Pan et al., ICLR 2021).
 """
 
@@ -10,23 +11,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from gan2shape_hub.errors import ConfigError
+from gan2shape_hub.stage_config import AdjustConfig, AlignConfig, DetailsConfig, InvertConfig, TuneConfig, TurnConfig
+from gan2shape_hub.typed_json import check, choice, from_dict
 
 FORMAT_VERSION = 1
-
-
-def _check(ok: bool, name: str, value: Any, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {value}, must be {allowed}.")
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _check(value in allowed, name, repr(value), f"one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)
@@ -48,14 +40,14 @@ class CameraConfig:
     view_translation_z: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(0 < self.fov_deg < 120, "camera.fov_deg", self.fov_deg, "an angle between 0 and 120 degrees")
-        _check(
+        check(0 < self.fov_deg < 120, "camera.fov_deg", self.fov_deg, "an angle between 0 and 120 degrees")
+        check(
             0 < self.min_depth < self.max_depth,
             "camera.min_depth",
             self.min_depth,
             "positive, below max_depth",
         )
-        _check(self.border_px >= 0, "camera.border_px", self.border_px, "0 or more pixels")
+        check(self.border_px >= 0, "camera.border_px", self.border_px, "0 or more pixels")
 
     @property
     def border_depth(self) -> float:
@@ -81,16 +73,16 @@ class PriorConfig:
     """Take this fraction of the box's width off each side (1/12 for CelebA faces)."""
 
     def __post_init__(self) -> None:
-        _check(self.near < self.far, "prior.near", self.near, f"below prior.far, which is {self.far}")
-        _check(self.radius >= self.far - self.near, "prior.radius", self.radius, "at least prior.far - prior.near")
+        check(self.near < self.far, "prior.near", self.near, f"below prior.far, which is {self.far}")
+        check(self.radius >= self.far - self.near, "prior.radius", self.radius, "at least prior.far - prior.near")
         top, left, bottom, right = self.default_box
-        _check(
+        check(
             0 <= top < bottom <= 1 and 0 <= left < right <= 1,
             "prior.default_box",
             self.default_box,
             "(top, left, bottom, right) in 0..1",
         )
-        _check(0 <= self.shrink_sides < 0.5, "prior.shrink_sides", self.shrink_sides, "0 or more and below 0.5")
+        check(0 <= self.shrink_sides < 0.5, "prior.shrink_sides", self.shrink_sides, "0 or more and below 0.5")
 
 
 @dataclass(frozen=True)
@@ -113,13 +105,13 @@ class GaussianConfig:
 
     def __post_init__(self) -> None:
         n = len(self.mean)
-        _check(
+        check(
             len(self.covariance) == n and all(len(row) == n for row in self.covariance),
             "gaussian.covariance",
             f"{len(self.covariance)} rows",
             f"{n} rows of {n} numbers, as many as the mean has",
         )
-        _check(
+        check(
             all(math.isfinite(x) for row in (self.mean, *self.covariance) for x in row),
             "gaussian",
             "a value that is not finite",
@@ -165,17 +157,17 @@ class ProjectionConfig:
     smaller size trains the encoder several times faster there."""
 
     def __post_init__(self) -> None:
-        _choice("projection.space", self.space, ("mapping_tail", "pca"))
-        _check(
+        choice("projection.space", self.space, ("mapping_tail", "pca"))
+        check(
             len(self.view_directions) in (0, 2) and len(self.view_units) == len(self.view_directions),
             "projection.view_directions",
             f"{len(self.view_directions)} directions and {len(self.view_units)} units",
             "two of each (pitch, yaw), or none",
         )
-        _choice("projection.texture", self.texture, ("albedo", "image"))
-        _check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
-        _check(self.components >= 1, "projection.components", self.components, "1 or more")
-        _check(self.clamp > 0, "projection.clamp", self.clamp, "above 0")
+        choice("projection.texture", self.texture, ("albedo", "image"))
+        check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
+        check(self.components >= 1, "projection.components", self.components, "1 or more")
+        check(self.clamp > 0, "projection.clamp", self.clamp, "above 0")
 
 
 @dataclass(frozen=True)
@@ -204,7 +196,7 @@ class RoundConfig:
 
     def __post_init__(self) -> None:
         for name in ("decompose", "explore", "refine"):
-            _check(getattr(self, name) >= 0, f"round.{name}", getattr(self, name), "0 or more iterations")
+            check(getattr(self, name) >= 0, f"round.{name}", getattr(self, name), "0 or more iterations")
 
 
 @dataclass(frozen=True)
@@ -235,11 +227,11 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "collected_batches"):
-            _check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
+            check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
         for name in ("prior_iterations", "invert_iterations", "turned_views", "adjust_iterations"):
-            _check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
+            check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
         for name in ("learning_rate", "encoder_learning_rate"):
-            _check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
+            check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
 
     def views_of_each(self, count: int) -> int:
         """Projected views that step 2 collects of each of ``count`` images."""
@@ -260,6 +252,12 @@ class CategoryConfig:
     lighting: LightingConfig = field(default_factory=LightingConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    alignment: AlignConfig = field(default_factory=AlignConfig)
+    invert: InvertConfig = field(default_factory=InvertConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    turn: TurnConfig = field(default_factory=TurnConfig)
+    adjust: AdjustConfig = field(default_factory=AdjustConfig)
+    details: DetailsConfig = field(default_factory=DetailsConfig)
     view_gaussian: GaussianConfig = field(
         default_factory=lambda: diagonal_gaussian((0.0,) * 6, (0.1, 0.25, 0.03, 0.05, 0.05, 0.0))
     )
@@ -286,18 +284,18 @@ class CategoryConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.image_size >= 16 and self.image_size & (self.image_size - 1) == 0,
             "image_size",
             self.image_size,
             "a power of two, 16 or more",
         )
-        _check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
-        _check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
-        _check(0 <= self.center_crop <= 256, "center_crop", self.center_crop, "0 (no crop) or up to 256 pixels")
-        _choice("align", self.align, ("none", "face"))
-        _choice("default_preset", self.default_preset, tuple(self.schedules))
-        _check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")
+        check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
+        check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
+        check(0 <= self.center_crop <= 256, "center_crop", self.center_crop, "0 (no crop) or up to 256 pixels")
+        choice("align", self.align, ("none", "face"))
+        choice("default_preset", self.default_preset, tuple(self.schedules))
+        check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")
         _check_version(self.format_version)
 
     @property
@@ -333,53 +331,3 @@ def _check_version(version: Any) -> None:
             f"config.json has format_version {version}, this version reads up to {FORMAT_VERSION}: "
             "upgrade with `pip install -U gan2shape-hub`."
         )
-
-
-def from_dict(cls: type, data: Any, where: str = "") -> Any:
-    """Build the dataclass ``cls`` from plain JSON data; unknown keys, missing keys and wrong types are ConfigErrors."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where or cls.__name__} must be an object, got {type(data).__name__}.")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in data:
-        if key not in fields:
-            raise ConfigError(f"unknown key '{_join(where, key)}': known keys are {', '.join(sorted(fields))}.")
-    for name, f in fields.items():
-        has_default = f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-        if name not in data and not has_default:
-            raise ConfigError(f"missing key '{_join(where, name)}'.")
-    return cls(**{key: _coerce(hints[key], value, _join(where, key)) for key, value in data.items()})
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in typing.get_args(hint):
-            return None
-        return _coerce(next(h for h in typing.get_args(hint) if h is not type(None)), value, where)
-    if origin is tuple:
-        args = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"'{where}' must be a list, got {value!r}.")
-        if args[-1] is Ellipsis:
-            return tuple(_coerce(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-        if len(value) != len(args):
-            raise ConfigError(f"'{where}' must have {len(args)} values, got {len(value)}.")
-        return tuple(_coerce(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value, strict=True)))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ConfigError(f"'{where}' must be an object, got {value!r}.")
-        return {k: _coerce(typing.get_args(hint)[1], v, _join(where, k)) for k, v in value.items()}
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not -1e300 < value < 1e300:  # NaN compares false
-            raise ConfigError(f"'{where}' must be a finite number, got {str(value)[:20]}.")
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise ConfigError(f"'{where}' must be of type {getattr(hint, '__name__', hint)}, got {value!r}.")
-
-
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key

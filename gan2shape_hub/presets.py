@@ -141,23 +141,6 @@ def category_preset(name: str) -> CategoryConfig:
     return PRESETS[name]
 
 
-def pretraining_schedule(name: str) -> ScheduleConfig:
-    """The reference's joint pretraining of one set of nets over 200 images: faces, cats and synthetic faces.
-
-    ConfigError for a category that it reconstructs from the ellipsoid alone.
-    """
-    if name in ("car", "church", "horse"):
-        raise ConfigError(f"category {name!r} has no joint pretraining: its shape starts from the ellipsoid.")
-    synthetic = category_preset(name).category == "synthetic-face"
-    later = RoundConfig(700, 1000, 1000, mirror=True, mirror_decompose=True)
-    return ScheduleConfig(
-        rounds=(RoundConfig(1500, 1500, 1500, mirror=True), *(later,) * (7 if synthetic else 3)),
-        batch_size=12 if synthetic else 8,
-        collected_batches=1000 if synthetic else 800,
-        from_pretrained=False,
-    )
-
-
 def shipped_face_config() -> CategoryConfig:
     """The face checkpoint of this repository: MobileStyleGAN on FFHQ, whole heads in 128 pixels.
 

@@ -87,7 +87,8 @@ def prepare_photograph(
     path = str(photograph) if isinstance(photograph, (str, Path)) else None
     label = label if path is None else f"'{path}'"
     how = config.align if align else "none"
-    alignment = align_photograph(load_image(photograph, name=label), how, config.image_size, face_index, label)
+    image = load_image(photograph, name=label)
+    alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment)
     return PreparedPhotograph(alignment, path)
 
 

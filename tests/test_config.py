@@ -11,7 +11,9 @@ from gan2shape_hub.config import (
     CameraConfig,
     CategoryConfig,
     ConfigError,
+    DetailsConfig,
     GaussianConfig,
+    InvertConfig,
     LossConfig,
     PriorConfig,
     ProjectionConfig,
@@ -20,7 +22,7 @@ from gan2shape_hub.config import (
     diagonal_gaussian,
     from_dict,
 )
-from gan2shape_hub.presets import PRESETS, pretraining_schedule, shipped_face_config
+from gan2shape_hub.presets import PRESETS, shipped_face_config
 
 CONFIGS = {**PRESETS, "default": CategoryConfig("things"), "shipped": shipped_face_config()}
 
@@ -223,6 +225,26 @@ def test_configurations_are_frozen():
 
 def test_schedules_read_back_by_themselves():
     """``result.json`` holds the schedule of a run; it must give the same schedule again."""
-    for schedule in (ScheduleConfig(), pretraining_schedule("cat")):
+    for schedule in (ScheduleConfig(), *PRESETS["cat"].schedules.values()):
         data = json.loads(json.dumps(dataclasses.asdict(schedule)))
         assert from_dict(ScheduleConfig, data) == schedule
+
+
+def test_constants_of_the_stages_are_the_categorys_and_older_files_have_their_defaults():
+    config = CategoryConfig("face", invert=InvertConfig(coarse=0.5), details=DetailsConfig(floor=0.2))
+    again = CategoryConfig.from_json(config.to_json())
+    assert again == config
+    assert again.invert.coarse == 0.5
+    data = json.loads(config.to_json())
+    for name in ("alignment", "invert", "tune", "turn", "adjust", "details"):
+        del data[name]
+    older = CategoryConfig.from_json(json.dumps(data))
+    assert older == CategoryConfig("face")
+    for name, values, words in (
+        ("invert", {"coarse": 1.5}, "invert.coarse is 1.5, must be between 0 and 1"),
+        ("adjust", {"partners": 0}, "adjust.partners is 0, must be 1 or more"),
+        ("details", {"fine": 6.0}, r"details.fine is 6.0, must be above 0 and below details.coarse, 5.0"),
+        ("alignment", {"noses": 2}, "unknown key 'alignment.noses'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            CategoryConfig.from_json(json.dumps({**data, name: values}))

@@ -10,7 +10,9 @@ PACKAGE = "gan2shape_hub"
 
 LAYERS = (
     ("errors", "version", "generator", "surroundings", "accelerator", "atomic"),
-    ("config", "records", "cancel"),
+    ("records", "cancel", "typed_json"),
+    ("stage_config",),
+    ("config",),
     ("rendering", "presets", "plan"),
     ("models",),
     ("state", "run"),

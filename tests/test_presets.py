@@ -3,7 +3,7 @@
 import pytest
 
 from gan2shape_hub.config import CategoryConfig, ConfigError
-from gan2shape_hub.presets import PRESETS, category_preset, pretraining_schedule
+from gan2shape_hub.presets import PRESETS, category_preset
 
 FACES = ("face", "face-ffhq", "cat", "synthetic-face")
 OBJECTS = ("car", "church", "horse")
@@ -94,17 +94,3 @@ def test_shorter_schedules_are_shorter():
         assert total["fast"] < total["balanced"] < total["paper"] or c.category == "synthetic-face"
         assert total["fast"] < total["paper"]
         assert [r.mirror for r in c.schedule("fast").rounds] == [c.schedule("paper").rounds[0].mirror]
-
-
-def test_joint_pretraining():
-    for name, stages, batch, collected in (("face", 4, 8, 800), ("cat", 4, 8, 800), ("synthetic-face", 8, 12, 1000)):
-        schedule = pretraining_schedule(name)
-        assert iterations(schedule) == [(1500, 1500, 1500)] + [(700, 1000, 1000)] * (stages - 1)
-        assert [r.mirror for r in schedule.rounds] == [True] * stages
-        assert [r.mirror_decompose for r in schedule.rounds] == [False] + [True] * (stages - 1)
-        assert (schedule.batch_size, schedule.collected_batches) == (batch, collected)
-        assert not schedule.from_pretrained
-    with pytest.raises(ConfigError, match="no joint pretraining"):
-        pretraining_schedule("car")
-    with pytest.raises(ConfigError, match="must be one of"):
-        pretraining_schedule("dog")

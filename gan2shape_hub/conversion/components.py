@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape_hub.config import ConfigError, ProjectionConfig
+from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 
 SPACES = ("mapping_tail", "pca")
@@ -14,12 +15,10 @@ SPACES = ("mapping_tail", "pca")
 
 @torch.no_grad()
 def latent_statistics(
-    generator: nn.Module, count: int, samples: int = 40_000, seed: int = 0
+    generator: Generator, count: int, samples: int = 40_000, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of W (D), its first principal directions (count, D) and their standard deviations (count), in float64."""
-    rng = torch.Generator().manual_seed(seed)
-    z = torch.randn(samples, generator.latent_dim, generator=rng)
-    w = torch.cat([generator.mapping(chunk) for chunk in z.split(4096)]).double()
+    w = sample_latents(generator, samples, torch.Generator().manual_seed(seed)).double()
     mean = w.mean(dim=0)
     values, vectors = torch.linalg.eigh((w - mean).T @ (w - mean) / (samples - 1))
     basis = vectors.flip(1)[:, :count].T

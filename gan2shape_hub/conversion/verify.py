@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gan2shape_hub.atomic import atomic_folder
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.hub import load_components, save_components
 from gan2shape_hub.hub.card import SAMPLES
 from gan2shape_hub.hub.layout import CHECKPOINT_FILES, INDEX
@@ -49,7 +50,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 
 def configure(
-    category: str, generator: nn.Module, license_id: str, image_size: int | None = None, **changes: object
+    category: str, generator: Generator, license_id: str, image_size: int | None = None, **changes: object
 ) -> CategoryConfig:
     """The category's preset for this generator: sheets no larger than its images, and no more discriminator maps than
     images of that size have; ``changes`` replace other fields."""
@@ -105,13 +106,11 @@ def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None
 
 
 @torch.no_grad()
-def sample_grid(generator: nn.Module, truncation: float, rows: int = 3, columns: int = 4, seed: int = 0):
+def sample_grid(generator: Generator, truncation: float, rows: int = 3, columns: int = 4, seed: int = 0):
     """A PIL image of ``rows`` x ``columns`` samples (z from ``seed``, truncated); ConversionError unless all finite."""
     from PIL import Image
 
-    rng = torch.Generator().manual_seed(seed)
-    z = torch.randn(rows * columns, generator.latent_dim, generator=rng)
-    w = generator.truncate(generator.mapping(z), truncation)
+    w = sample_latents(generator, rows * columns, torch.Generator().manual_seed(seed), truncation)
     images = torch.cat([generator(one) for one in w.split(1)])
     if not torch.isfinite(images).all():
         raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
@@ -121,17 +120,15 @@ def sample_grid(generator: nn.Module, truncation: float, rows: int = 3, columns:
     return Image.fromarray(sheet.numpy())
 
 
-def set_latent_mean(generator: nn.Module, stored: Tensor | None, report: Report, name: str) -> None:
+def set_latent_mean(generator: Generator, stored: Tensor | None, report: Report, name: str) -> None:
     """Fill ``latent_mean`` with the file's, or with the mean of 65,536 mapped latents (seed 0) where it has none."""
     if stored is not None:
         if stored.numel() != generator.latent_dim:
             raise ConversionError(f"{name} has {stored.numel()} numbers, expected {generator.latent_dim}.")
         generator.latent_mean.copy_(stored.reshape(-1))
         return
-    rng = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        z = torch.randn(65_536, generator.latent_dim, generator=rng)
-        generator.latent_mean.copy_(torch.cat([generator.mapping(part) for part in z.split(8192)]).mean(0))
+    w = sample_latents(generator, 65_536, torch.Generator().manual_seed(0))
+    generator.latent_mean.copy_(w.mean(0))
     report.notes.append(f"The file has no {name}: the mean latent is that of 65,536 samples.")
 
 

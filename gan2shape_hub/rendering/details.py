@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FINE, COARSE = 0.8, 5.0
-"""Standard deviations, in pixels of a 128 pixel image, of the blurs between which details lie."""
-FLOOR = 0.12
-"""Added to the local contrast (of -1..1): flatter regions than this are noise."""
-LIMIT = 3.0
-"""Details are cut off at so many times the local contrast."""
+from gan2shape_hub.config import DetailsConfig
 
 
 def blur(x: Tensor, sigma: float, reach: int | None = None) -> Tensor:
@@ -26,7 +21,7 @@ def blur(x: Tensor, sigma: float, reach: int | None = None) -> Tensor:
     return F.conv2d(x, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
-def details(images: Tensor) -> Tensor:
+def details(images: Tensor, config: DetailsConfig) -> Tensor:
     """Images (B, 3, S, S) in -1..1 without their light: differences from the surroundings over the local contrast,
     about -1..1 (local contrast normalisation).
 
@@ -34,10 +29,10 @@ def details(images: Tensor) -> Tensor:
     surface that moves as little as the highlights do: a hollow forehead. Widths follow the image's side S.
 
     Returns:
-        (B, 3, S, S) in -LIMIT/2..LIMIT/2, differentiable.
+        (B, 3, S, S) in -limit/2..limit/2, differentiable.
     """
     scale = images.shape[-1] / 128
-    rest = images - blur(images, COARSE * scale)
-    contrast = blur(rest.square().mean(dim=1, keepdim=True), 1.5 * COARSE * scale).clamp_min(0).sqrt()
-    fine = blur(rest, FINE * scale) if FINE * scale > 0.3 else rest
-    return (fine / (contrast + FLOOR)).clamp(-LIMIT, LIMIT) / 2
+    rest = images - blur(images, config.coarse * scale)
+    contrast = blur(rest.square().mean(dim=1, keepdim=True), 1.5 * config.coarse * scale).clamp_min(0).sqrt()
+    fine = blur(rest, config.fine * scale) if config.fine * scale > 0.3 else rest
+    return (fine / (contrast + config.floor)).clamp(-config.limit, config.limit) / 2

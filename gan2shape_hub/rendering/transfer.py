@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan2shape_hub.config import CameraConfig, CategoryConfig
+from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project, unproject
 from gan2shape_hub.rendering.renderer import warp_depth
 
@@ -52,10 +52,10 @@ def transfer(
     return image, weight
 
 
-def box_importance(config: CategoryConfig, background: float) -> Tensor:
-    """(1, 1, S, S): 1 in the ellipse of the category's default box, ``background`` outside, a soft edge between."""
-    size = config.image_size
-    top, left, bottom, right = config.prior.default_box
+def box_importance(box: tuple[float, float, float, float], size: int, background: float) -> Tensor:
+    """(1, 1, size, size): 1 in the ellipse of ``box`` ((top, left, bottom, right) in 0..1), ``background`` outside, a
+    soft edge between."""
+    top, left, bottom, right = box
     at = torch.arange(size) / (size - 1)
     y = (at[:, None] - (top + bottom) / 2) / ((bottom - top) / 2)
     x = (at[None] - (left + right) / 2) / ((right - left) / 2)

@@ -27,19 +27,6 @@ from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 from gan2shape_hub.state import State
 
-GRID = 32
-"""Side of the coarse relief, interpolated to the sheet's size."""
-RELIEF_RATE, VIEW_RATE = 0.015, 0.0005
-"""Learning rates of the relief (before the tanh that bounds the depth) and of the poses (view units)."""
-PARTNERS = 3
-"""Turned views that an iteration compares with the unturned one, both ways."""
-SMOOTHNESS, RELIEF = 0.6, 2.0
-"""Weights of the normals' second differences and of the relief's mean square."""
-MIRROR_EVERY = 4
-"""The mirrored sheet has to explain every so manieth iteration."""
-BACKGROUND = 0.1
-"""What a pixel counts outside the category's box: it may not turn with the object."""
-
 
 def adjust(state: State, run: Run) -> State:
     """Adjust depth and view of the scenes to the turned views; albedo and light stay."""
@@ -56,17 +43,17 @@ def _adjust_one(
 ) -> Scene:
     """``scene`` (a batch of one) as ``views`` (1 + M, 3, S, S) show it, the first of them being its own view; ``first``
     iterations were done for other images."""
-    config, camera, size = run.config, run.config.camera, views.shape[-1]
+    config, camera, constants, size = run.config, run.config.camera, run.config.adjust, views.shape[-1]
     middle, half = (camera.max_depth + camera.min_depth) / 2, (camera.max_depth - camera.min_depth) / 2
     raw = torch.atanh(((scene.depth - middle) / half).clamp(-0.999, 0.999))
-    relief = torch.zeros(1, 1, GRID, GRID, device=views.device, requires_grad=True)
+    relief = torch.zeros(1, 1, constants.grid, constants.grid, device=views.device, requires_grad=True)
     moved = torch.zeros(len(views), 6, device=views.device, requires_grad=True)
-    rates = (RELIEF_RATE, VIEW_RATE)
+    rates = (constants.relief_rate, constants.view_rate)
     optimizer = torch.optim.Adam([{"params": [relief]}, {"params": [moved]}], betas=(0.9, 0.95))
-    importance = box_importance(config, BACKGROUND).to(views.device)
+    importance = box_importance(config.prior.default_box, config.image_size, constants.background).to(views.device)
     with torch.no_grad():
         start = nets.predict_view(views, config)
-        views = details(views)
+        views = details(views, config.details)
         features = run.image_features(views)
 
     def shape() -> Tensor:
@@ -80,8 +67,8 @@ def _adjust_one(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1 - 0.8 * iteration / iterations)
         depth = shape()
-        seen = depth.flip(-1) if iteration % MIRROR_EVERY == MIRROR_EVERY - 1 else depth
-        others = 1 + torch.randperm(len(views) - 1, generator=run.rng)[:PARTNERS].to(views.device)
+        seen = depth.flip(-1) if (iteration + 1) % constants.mirror_every == 0 else depth
+        others = 1 + torch.randperm(len(views) - 1, generator=run.rng)[: constants.partners].to(views.device)
         own = torch.zeros_like(others)
         source, target = torch.cat([own, others]), torch.cat([others, own])
         pose = start + moved
@@ -97,7 +84,8 @@ def _adjust_one(
         if features:
             wanted = [f[target] for f in features]
             loss = loss + config.loss.perceptual_weight * feature_loss(run.image_features(drawn), wanted, weight)
-        regular = SMOOTHNESS * smoothness(normals_from_depth(depth, camera)) + RELIEF * relief.square().mean()
+        regular = constants.smoothness * smoothness(normals_from_depth(depth, camera))
+        regular = regular + constants.relief * relief.square().mean()
         optimizer.zero_grad(set_to_none=True)
         (loss + regular).backward()
         optimizer.step()

@@ -18,41 +18,34 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from gan2shape_hub.config import AlignConfig
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.models.face_detector import SIDE, Face, decode, detect_faces, load_blazeface, merge, to_input
 from gan2shape_hub.records import Alignment
 
-EYE_TO_EYE, EYE_TO_MOUTH, DROP = 1.96, 1.78, 0.06
-"""Half the square's side in eye-to-eye and in eye-to-mouth distances (the longer counts), and how far from the eyes
-to the mouth its centre lies. FFHQ's on 68 landmarks: 2.0, 1.8, 0.1."""
-MOUTH_WEIGHT = 0.2
-"""What the mouth has to say about the square's direction, where the eyes say 1. FFHQ's: 1; but BlazeFace's mouth
-wanders with turned heads (3.0 against 1.9 degrees of error in one look)."""
-CONFIRMED = 0.65
-"""Confidence that the second, closer look must reach; generated faces are all above 0.8, what is no face (clouds of
-stars, patterns) stays under 0.63."""
+DEFAULT = AlignConfig()
 LOOKS = ((1.0, False), (1.0, True), (1.12, False), (1.12, True))
 """The last looks at a face: how much of its square is seen, and whether mirrored. Their mean is steadier than one."""
 LOOK_SIDE, MIDDLE = 160, 0.55
 """Pixels of the square that is looked at, and where in it the middle of a face's box lies (both ways)."""
-MIN_FACE = 40
-"""Faces whose box is smaller, in pixels, carry too little and are refused."""
-ALREADY = (0.035, 0.12, 5.0)
-"""A square picture whose face asks for less than this shift (of the side), logarithm of scale and turn (degrees) is
-aligned already, as well as can be measured, and kept untouched."""
 _OUTSIDE = 0.2
 """Part of the face's box that may lie beyond the photograph without a warning."""
 
 
 def align_photograph(
-    photograph: Image.Image, how: str, min_size: int, face_index: int | None = None, name: str = "image"
+    photograph: Image.Image,
+    how: str,
+    min_size: int,
+    face_index: int | None = None,
+    name: str = "image",
+    config: AlignConfig = DEFAULT,
 ) -> Alignment:
     """``align_face`` where ``how`` (``CategoryConfig.align``) is "face", else ``align_center``.
 
     InputError: see ``align_face``; and a ``face_index`` where faces are not looked for.
     """
     if how == "face":
-        return align_face(photograph, min_size=min_size, face_index=face_index, name=name)
+        return align_face(photograph, min_size=min_size, face_index=face_index, name=name, config=config)
     if face_index is not None:
         raise InputError(
             "face_index chooses a face, but faces are not looked for here: leave it out.", code="no-such-face"
@@ -67,6 +60,7 @@ def align_face(
     min_size: int = 128,
     face_index: int | None = None,
     name: str = "image",
+    config: AlignConfig = DEFAULT,
 ) -> Alignment:
     """Find a face and cut it out as FFHQ's faces are cut.
 
@@ -84,7 +78,7 @@ def align_face(
     Raises:
         InputError: no face, no such face, or one under 40 pixels.
     """
-    found = find_faces(photograph)
+    found = find_faces(photograph, config)
     if not found:
         raise InputError(
             f"no face was found in {name}: take a photograph that shows one from the front, 40 pixels or larger, or "
@@ -95,13 +89,13 @@ def align_face(
         only = "one face: leave it out" if len(found) == 1 else f"{len(found)} faces: pass 0 to {len(found) - 1}"
         raise InputError(f"face_index is {face_index}, but {name} shows {only}, 0 is the largest.", code="no-such-face")
     face, matrix = found[face_index or 0]
-    if face.size < MIN_FACE:
+    if face.size < config.min_face_px:
         raise InputError(
-            f"the face in {name} is only {face.size:.0f} pixels large, must be at least {MIN_FACE}: use a larger "
-            "original or a closer photograph.",
+            f"the face in {name} is only {face.size:.0f} pixels large, must be at least {config.min_face_px:g}: use a "
+            "larger original or a closer photograph.",
             code="face-too-small",
         )
-    if _aligned_already(matrix, photograph.size):
+    if _aligned_already(matrix, photograph.size, config):
         matrix = np.array([[photograph.width, 0.0, 0.0], [0.0, photograph.height, 0.0]])
         square = photograph if photograph.width <= size else cut_square(photograph, matrix, size)
         return Alignment(photograph, square, matrix, face.box, face.score, len(found))
@@ -127,7 +121,7 @@ def align_center(photograph: Image.Image, *, center_crop: int = 0) -> Alignment:
     return Alignment(photograph, photograph.crop((left, top, left + side, top + side)), matrix)
 
 
-def find_faces(photograph: Image.Image) -> list[tuple[Face, np.ndarray]]:
+def find_faces(photograph: Image.Image, config: AlignConfig = DEFAULT) -> list[tuple[Face, np.ndarray]]:
     """Faces, the largest first, each with the (2, 3) matrix of its square (see ``Alignment.matrix``).
 
     Every answer of the detector is looked at again in its own aligned square, where the network sees best: key points
@@ -136,9 +130,9 @@ def find_faces(photograph: Image.Image) -> list[tuple[Face, np.ndarray]]:
     image = photograph.convert("RGB")
     found: list[tuple[Face, np.ndarray]] = []
     for face in detect_faces(image):
-        matrix = face_square(face.points.numpy())
+        matrix = face_square(face.points.numpy(), config)
         for looks in (LOOKS[:1], LOOKS):
-            answer = _look_again(image, matrix, looks)
+            answer = _look_again(image, matrix, looks, config)
             if answer is None:
                 break
             face, matrix = answer
@@ -148,25 +142,27 @@ def find_faces(photograph: Image.Image) -> list[tuple[Face, np.ndarray]]:
     return sorted(found, key=lambda item: -item[0].size)
 
 
-def face_square(points: np.ndarray) -> np.ndarray:
+def face_square(points: np.ndarray, config: AlignConfig = DEFAULT) -> np.ndarray:
     """Matrix (2, 3) of FFHQ's square for six key points (6, 2) in the same continuous pixels (``KEY_POINTS``)."""
     left, right, mouth = (complex(*map(float, points[i])) for i in (0, 1, 3))
     eyes = (left + right) / 2
     across, down = right - left, mouth - eyes
-    length = max(abs(across) * EYE_TO_EYE, abs(down) * EYE_TO_MOUTH, 1e-6)
-    direction = across / max(abs(across), 1e-9) + MOUTH_WEIGHT * (-1j * down) / max(abs(down), 1e-9)
+    length = max(abs(across) * config.eye_to_eye, abs(down) * config.eye_to_mouth, 1e-6)
+    direction = across / max(abs(across), 1e-9) + config.mouth_weight * (-1j * down) / max(abs(down), 1e-9)
     x = 2 * length * direction / max(abs(direction), 1e-9)
-    corner = eyes + DROP * down - x * (0.5 + 0.5j)
+    corner = eyes + config.drop * down - x * (0.5 + 0.5j)
     return np.array([[x.real, -x.imag, corner.real], [x.imag, x.real, corner.imag]])
 
 
-def _look_again(image: Image.Image, matrix: np.ndarray, looks: tuple[tuple[float, bool], ...]):
+def _look_again(
+    image: Image.Image, matrix: np.ndarray, looks: tuple[tuple[float, bool], ...], config: AlignConfig
+) -> tuple[Face, np.ndarray] | None:
     """The face in the square ``matrix`` of ``image`` and its own square, or None where there is none: the key points'
     mean over ``looks`` at the square (how much of its side is seen, whether mirrored)."""
     square = to_input(cut_square(image, matrix, LOOK_SIDE))
     rows, scores = [], []
     for seen, mirrored in looks:
-        answer = _middle_face(square, seen, mirrored)
+        answer = _middle_face(square, seen, mirrored, config.confirmed)
         if answer is None and not rows:
             return None
         if answer is not None:
@@ -178,15 +174,15 @@ def _look_again(image: Image.Image, matrix: np.ndarray, looks: tuple[tuple[float
     middle = points[:2].mean(0)  # of a box that is turned with the square; the upright one around it is as large
     box = (*(middle - side / 2).tolist(), *(middle + side / 2).tolist())
     face = Face(box, torch.from_numpy(points[2:]).float(), float(np.mean(scores)))
-    return face, face_square(points[2:])
+    return face, face_square(points[2:], config)
 
 
-def _middle_face(square: Tensor, seen: float, mirrored: bool) -> tuple[np.ndarray, float] | None:
+def _middle_face(square: Tensor, seen: float, mirrored: bool, confirmed: float) -> tuple[np.ndarray, float] | None:
     """(8, 2) corners and key points in 0..1 over ``square`` (1, 3, n, n) and the score of the face in its middle."""
     theta = torch.tensor([[[-seen if mirrored else seen, 0.0, 0.0], [0.0, seen, 0.0]]])
     grid = F.affine_grid(theta, (1, 3, SIDE, SIDE), align_corners=False)
     view = F.grid_sample(square, grid, align_corners=False, padding_mode="reflection")
-    answers = merge(*decode(load_blazeface(), view, CONFIRMED))
+    answers = merge(*decode(load_blazeface(), view, confirmed))
     # What is meant lies in the middle; a neighbour at the edge may be larger.
     answers = [a for a in answers if float((a[0][:2].mean(0) / SIDE - MIDDLE).norm()) < 0.27]
     if not answers:
@@ -207,14 +203,14 @@ def _same(matrix: np.ndarray, other: np.ndarray) -> bool:
     return float(np.linalg.norm((matrix - other) @ middle)) < 0.25 * larger
 
 
-def _aligned_already(matrix: np.ndarray, size: tuple[int, int]) -> bool:
+def _aligned_already(matrix: np.ndarray, size: tuple[int, int], config: AlignConfig) -> bool:
     if size[0] != size[1]:
         return False
     middle = matrix @ np.array([0.5, 0.5, 1.0]) / size[0]
-    shift, scale, turn = ALREADY
     side = float(np.hypot(*matrix[:, 0])) / size[0]
     angle = abs(float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))))
-    return float(np.linalg.norm(middle - 0.5)) < shift and abs(np.log(side)) < scale and angle < turn
+    close = float(np.linalg.norm(middle - 0.5)) < config.kept_shift and abs(np.log(side)) < config.kept_log_scale
+    return close and angle < config.kept_turn_deg
 
 
 def _part_outside(box: tuple[float, float, float, float], size: tuple[int, int]) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.generator import Generator
 from gan2shape_hub.models.latent_projection import LatentProjection, difference, gan_image
 from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view, shade
@@ -20,7 +21,7 @@ class GanEditor:
     """What edits through the GAN need: the encoder as a run left it, and the generator (shared, never changed)."""
 
     encoder: nn.Module
-    generator: nn.Module
+    generator: Generator
     projection: LatentProjection
 
 

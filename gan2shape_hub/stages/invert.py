@@ -28,23 +28,6 @@ from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import no_preview
 from gan2shape_hub.state import State
 
-COARSE = 0.75
-"""Part of the iterations that look at the smallest tap, with one w for all layers: at 0.5 a portrait came 0.6 dB closer
-(20.7 dB) and took nearly twice as long."""
-LEARNING_RATE, WIDE_LEARNING_RATE = 0.15, 0.12
-"""Adam's largest step in standard deviations of W, with one w for all layers and with one for each."""
-LENGTH_WEIGHT, SPREAD_WEIGHT = 0.001, 0.02
-"""Of the mean squares of the coordinates, and of what each layer's latent departs from them: keeps the latent where
-edits still work."""
-PERCEPTUAL_WEIGHT = 0.3
-OBJECT_WEIGHT = 3.0
-"""By how much more than the background the object counts: on a portrait the face came 1.5 dB closer (23.0 to 24.5 dB)
-and the whole picture stayed as close (20.5 and 20.4 dB)."""
-GOOD_ENOUGH_DB = 40.0
-"""The search stops here: closer cannot be seen, and no later step can tell."""
-TUNE_LEARNING_RATE = 3e-3
-"""Adam's step relative to each weight tensor's root mean square."""
-
 
 @dataclass(frozen=True)
 class Inversion:
@@ -104,9 +87,10 @@ def find_latent(
         Cancelled: the callback said so; FloatingPointError: the loss became NaN.
     """
     generator, encoder, size, crop = projection.generator, run.encoder, run.config.image_size, run.config.crop_fraction
+    constants = run.config.invert
     dtype = generator.latent_mean.dtype
     target = image.float().clamp(-1, 1)
-    weight = torch.ones_like(target[:, :1]) if mask is None else 1 + OBJECT_WEIGHT * mask.to(target)
+    weight = torch.ones_like(target[:, :1]) if mask is None else 1 + constants.object_weight * mask.to(target)
     weight = weight / weight.mean()
     mean, directions = generator.latent_mean.float(), latent_directions(generator)
     shared = torch.zeros(1, 1, len(directions), device=run.device)
@@ -125,16 +109,16 @@ def find_latent(
         w = w.to(dtype)
         return (full_image(generator, w, size, crop) if whole else run.gan_image(generator, w, side)).float()
 
-    coarse = int(iterations * COARSE)
+    coarse = int(iterations * constants.coarse)
     stages = (
-        (0, coarse, coarse_size(generator, size), False, (shared,), LEARNING_RATE),
-        (coarse, iterations, size, True, (shared, own), WIDE_LEARNING_RATE),
+        (0, coarse, coarse_size(generator, size), False, (shared,), constants.learning_rate),
+        (coarse, iterations, size, True, (shared, own), constants.wide_learning_rate),
     )
     best, done = latent().detach(), 0
     with torch.no_grad():
         closest = psnr_db(picture(best, size, True), target)
     for start, stop, side, whole, parameters, rate in stages:
-        if closest > GOOD_ENOUGH_DB:
+        if closest > constants.good_enough_db:
             break
         wanted_image = F.adaptive_avg_pool2d(target, side)
         compared = _features if whole else Run.image_features
@@ -147,17 +131,17 @@ def find_latent(
             similarity = psnr_db(found, wanted_image)
             if whole and similarity > closest:
                 best, closest = current.detach(), similarity
-            loss = ((found - wanted_image).abs() * here).mean() + LENGTH_WEIGHT * shared.square().mean()
+            loss = ((found - wanted_image).abs() * here).mean() + constants.length_weight * shared.square().mean()
             if wanted:
-                loss = loss + PERCEPTUAL_WEIGHT * feature_loss(compared(run, found), wanted, here)
+                loss = loss + constants.perceptual_weight * feature_loss(compared(run, found), wanted, here)
             if whole:
-                loss = loss + SPREAD_WEIGHT * own.square().mean()
+                loss = loss + constants.spread_weight * own.square().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             done += 1
             run.tick(first + iteration, loss.detach(), no_preview)
-            if similarity > GOOD_ENOUGH_DB:
+            if similarity > constants.good_enough_db:
                 break
     with torch.no_grad():
         for candidate in (latent(), best):  # after the last step, and the best one before it
@@ -192,7 +176,7 @@ def _apart(generator: Generator, latents: Tensor, target: Tensor, run: Run) -> l
         found = full_image(generator, latent[None], target.shape[-1], run.config.crop_fraction)
         error = (found - target).abs().mean()
         if wanted:
-            error = error + PERCEPTUAL_WEIGHT * feature_loss(run.image_features(found), wanted)
+            error = error + run.config.invert.perceptual_weight * feature_loss(run.image_features(found), wanted)
         apart.append(float(error))
     return apart
 
@@ -213,10 +197,8 @@ def tune(state: State, run: Run) -> State:
     weights = trainable_weights(generator)
     for weight in weights:
         weight.requires_grad_(True)
-    groups = [
-        {"params": [w], "lr": TUNE_LEARNING_RATE * max(float(w.detach().square().mean().sqrt()), 1e-3)} for w in weights
-    ]
-    rates = [group["lr"] for group in groups]
+    rates = [run.config.tune.learning_rate * max(float(w.detach().square().mean().sqrt()), 1e-3) for w in weights]
+    groups = [{"params": [w], "lr": rate} for w, rate in zip(weights, rates, strict=True)]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     chosen = [k for k, photograph in enumerate(state.photographs) if photograph]
     wanted = {k: _features(run, targets.images[k : k + 1]) for k in chosen}
@@ -227,7 +209,7 @@ def tune(state: State, run: Run) -> State:
         found = full_image(generator, targets.latents[k : k + 1], size, crop)
         loss = (found - targets.images[k : k + 1]).abs().mean()
         if wanted[k]:
-            loss = loss + PERCEPTUAL_WEIGHT * feature_loss(_features(run, found), wanted[k])
+            loss = loss + run.config.tune.perceptual_weight * feature_loss(_features(run, found), wanted[k])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

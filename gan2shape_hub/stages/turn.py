@@ -12,22 +12,19 @@ from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 from gan2shape_hub.state import State
 
-YAW_REACH_DEG, PITCH_REACH_DEG = 30.0, 6.0
-"""How far to the sides and up and down: yaw evenly spread, pitch at random (it soon changes the person)."""
-
 
 @torch.no_grad()
 def turn(state: State, run: Run) -> State:
     """Images of every target as the generator turns it: its own one and ``turned_views`` of the schedule."""
     config, projection, count = run.config, state.projection, run.schedule.turned_views
     targets, scene = state.targets, state.seen(config)
-    reach = torch.tensor([PITCH_REACH_DEG, YAW_REACH_DEG], device=run.device) / config.camera.view_angle_deg
+    reach = torch.tensor([config.turn.pitch_reach_deg, config.turn.yaw_reach_deg]) / config.camera.view_angle_deg
     every = []
     for k in range(len(targets)):
         now = scene_preview(targets.images[k], lambda k=k: scene.select(slice(k, k + 1)), config)
         own = state.nets.predict_view(targets.originals[k : k + 1], config)[:, :2]
         yaw = (torch.arange(count, device=run.device) + run.uniform(0, 1, count)) / count * 2 - 1
-        goal = torch.stack((run.uniform(-1, 1, count), yaw), dim=1) * reach
+        goal = torch.stack((run.uniform(-1, 1, count), yaw), dim=1) * reach.to(run.device)
         latent = targets.latents[k : k + 1].expand(count, *targets.latents.shape[1:])
         images = [targets.originals[k : k + 1]]
         for number, one in enumerate(projection.walk(latent, goal - own)):

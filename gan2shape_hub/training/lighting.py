@@ -99,7 +99,9 @@ def collect_lit_heads(pool: ViewPool, nets: ShapeNets, config: CategoryConfig, i
         luminance = ((images / 2 + 0.5).clamp(0.02, 1) ** GAMMA * luma).sum(dim=1, keepdim=True)
         bright.append(F.avg_pool2d(canonical(luminance, sheet, pose, camera), REDUCTION)[:, 0])
         seen.append(F.avg_pool2d(visible_from(sheet, pose, camera), REDUCTION)[:, 0] > 0.99)
-    box = F.avg_pool2d(box_importance(config, 0.0).to(device), REDUCTION)[0, 0] > 0.5
+    box = (
+        F.avg_pool2d(box_importance(config.prior.default_box, config.image_size, 0.0).to(device), REDUCTION)[0, 0] > 0.5
+    )
     brightness, mask = torch.cat(bright), (torch.cat(seen) & box).float()
     brightness, mask = (torch.cat([x, x.flip(-1)]) for x in (brightness, mask))
     enough = mask.sum(dim=(1, 2)) > 0.3 * box.sum()

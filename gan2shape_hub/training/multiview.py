@@ -85,7 +85,7 @@ def multiview_loss(
     pairs = [(i, s, t) for i in range(n) for s in range(sources) for t in range(m) if s != t]
     identity, source, target = torch.tensor(pairs, device=views.device).T
     with torch.no_grad():
-        flat = details(views.flatten(0, 1))
+        flat = details(views.flatten(0, 1), config.details)
     image, weight = transfer(
         flat[identity * m + source],
         oriented[identity * sources + source],

@@ -92,7 +92,9 @@ def train_shape(
     """
     # Networks learn from mirrored images too, which is what averaging would give at twice the price.
     config = replace(config, average_mirrored=False)
-    importance = box_importance(config, settings.loss.background).to(accelerator.device)
+    importance = box_importance(config.prior.default_box, config.image_size, settings.loss.background).to(
+        accelerator.device
+    )
     heads = None
     if settings.loss.lighting:
         with accelerator.main_process_first():
@@ -131,7 +133,9 @@ def train_appearance(
     after_save: Callable[[int, ShapeNets], None] | None = None,
 ) -> ShapeNets:
     """Train albedo and light of ``nets`` in place under the shape that there is; otherwise as :func:`train_shape`."""
-    importance = box_importance(config, settings.loss.background).to(accelerator.device)
+    importance = box_importance(config.prior.default_box, config.image_size, settings.loss.background).to(
+        accelerator.device
+    )
 
     def terms(batch: Batch) -> dict[str, Tensor]:
         return appearance_loss(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gan2shape_hub.atomic import ExportError, atomic_file
 from gan2shape_hub.config import CategoryConfig, GaussianConfig
+from gan2shape_hub.generator import Generator, sample_latents
 
 MIN_SAMPLES = 20
 
@@ -114,13 +115,11 @@ def fit_priors(
 
 
 @torch.no_grad()
-def generated_images(generator: nn.Module, count: int, size: int, psi: float, seed: int = 0, batch: int = 8):
+def generated_images(generator: Generator, count: int, size: int, psi: float, seed: int = 0, batch: int = 8):
     """``count`` samples of a generator in batches (B, 3, size, size), clamped to -1..1."""
     rng = torch.Generator().manual_seed(seed)
-    like = generator.latent_mean
     for start in range(0, count, batch):
-        z = torch.randn(min(batch, count - start), generator.latent_dim, generator=rng).to(like)
-        w = generator.truncate(generator.mapping(z), psi)
+        w = sample_latents(generator, min(batch, count - start), rng, psi)
         yield generator.image_at(w, size).float().clamp(-1, 1)
 
 

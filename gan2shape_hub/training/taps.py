@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.generator import sample_latents
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 
 
@@ -38,16 +39,6 @@ class TapTraining:
     checkpoint_every: int = 100
     continued: bool = False
     """Go on from the head that the generator has, with new images, instead of from the linear read-out."""
-
-
-@torch.no_grad()
-def sample_latents(
-    generator: MobileStyleGANGenerator, count: int, truncation: tuple[float, float], rng: torch.Generator
-) -> Tensor:
-    """Latents (count, latent_dim) whose truncation is uniform in the given range."""
-    w = generator.mapping(torch.randn(count, generator.latent_dim, generator=rng))
-    psi = torch.empty(count, 1).uniform_(*truncation, generator=rng)
-    return generator.latent_mean + psi * (w - generator.latent_mean)
 
 
 @torch.no_grad()
@@ -103,7 +94,7 @@ class Pool:
     images: dict[int, list[Tensor]]
 
     def grow(self, generator: MobileStyleGANGenerator, truncation: tuple[float, float], rng: torch.Generator) -> None:
-        w = sample_latents(generator, 1, truncation, rng)
+        w = sample_latents(generator, 1, rng, truncation)
         for size, target in tap_targets(generator, w).items():
             self.images[size].append(target[0].half())
         self.latents.append(w[0])
@@ -122,7 +113,7 @@ def train_tap(
     The latents that are judged are the same whatever the seed, so that figures of several trainings compare.
     """
     rng = torch.Generator().manual_seed(training.seed + size)
-    test_w = sample_latents(generator, 24, (0.7, 0.7), torch.Generator().manual_seed(10_000))
+    test_w = sample_latents(generator, 24, torch.Generator().manual_seed(10_000), 0.7)
     test_targets = {size: tap_targets(generator, test_w)[size]}
     head = generator.tap_heads[str(size)].requires_grad_(True)
     parameters = list(head.parameters())

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.generator import ComponentGenerator, sample_latents
 from gan2shape_hub.models.latent_projection import along, gan_image
 
 CHUNK = 50
@@ -51,7 +52,11 @@ class ViewPool:
 
 
 def load_pool(
-    folder: Path, config: CategoryConfig, generator: nn.Module, settings: PoolSettings, log: Callable[[str], None]
+    folder: Path,
+    config: CategoryConfig,
+    generator: ComponentGenerator,
+    settings: PoolSettings,
+    log: Callable[[str], None],
 ) -> ViewPool:
     """The pool in ``folder``, generated where it is not there yet; every identity has its own seed.
 
@@ -91,7 +96,7 @@ def load_pool(
 
 @torch.no_grad()
 def _generate(
-    identities: range, config: CategoryConfig, generator: nn.Module, settings: PoolSettings
+    identities: range, config: CategoryConfig, generator: ComponentGenerator, settings: PoolSettings
 ) -> dict[str, Tensor]:
     device = generator.latent_mean.device
     directions = torch.tensor(config.projection.view_directions, device=device)
@@ -101,9 +106,7 @@ def _generate(
     made: dict[str, list[Tensor]] = {"images": [], "latents": [], "turns": []}
     for identity in identities:
         rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + identity)
-        z = torch.randn(1, generator.latent_dim, generator=rng).to(device)
-        psi = float(torch.empty(()).uniform_(*settings.truncation, generator=rng))
-        w = generator.truncate(generator.mapping(z), psi)
+        w = sample_latents(generator, 1, rng, settings.truncation)
         coordinates = (w - generator.latent_mean) @ generator.component_basis.T / generator.component_std
         own = (coordinates @ directions.T * units)[0]
         count = settings.views - 1

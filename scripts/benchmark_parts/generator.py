@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gan2shape_hub.conversion.random_face import WHEEL_SHA256, check_sha256, read_generator
+from gan2shape_hub.generator import sample_latents
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 
 NETWORK = "random_face/data/SynthesisNetwork"
@@ -40,7 +41,7 @@ def run(wheel: str | Path | None = None, rounds: int = 9, micro_batches: tuple[i
         generator = MobileStyleGANGenerator().requires_grad_(False).eval()
     else:
         generator = read_generator(Path(wheel))
-    w = generator.mapping(torch.randn(1, generator.latent_dim, generator=torch.Generator().manual_seed(7)))
+    w = sample_latents(generator, 1, torch.Generator().manual_seed(7))
     report = {"threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds}
     calls: dict[str, Callable[[], object]] = {"full_1024": lambda: _forward(generator, w)}
     for size in sorted(generator.tap_sizes):

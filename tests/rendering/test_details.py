@@ -4,9 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan2shape_hub.rendering.details import blur, details
+from gan2shape_hub.config import DetailsConfig
+from gan2shape_hub.rendering import details as module
+from gan2shape_hub.rendering.details import blur
 
 SIZE = 64
+
+
+def details(images: torch.Tensor) -> torch.Tensor:
+    return module.details(images, DetailsConfig())
 
 
 def skin(seed: int = 0) -> torch.Tensor:

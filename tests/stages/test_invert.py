@@ -11,7 +11,6 @@ from gan2shape_hub.errors import Cancelled
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Targets
 from gan2shape_hub.stages.invert import (
-    COARSE,
     coarse_size,
     encoded,
     find_latent,
@@ -121,7 +120,9 @@ def test_a_discriminators_features_are_compared_too(pipeline, sampled):
     judged = dataclasses.replace(run, discriminator=Discriminator().requires_grad_(False))
     first, second = search(pipeline, image, 12, run), search(pipeline, image, 12, judged)
     assert set(seen) == {32}
-    assert len(seen) == 1 + 12 - int(12 * COARSE)  # the photograph once, then every iteration of the last part
+    assert len(seen) == 1 + 12 - int(
+        12 * run.config.invert.coarse
+    )  # the photograph once, then every iteration of the last part
     assert not torch.equal(first.latent, second.latent)
 
 

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_config, tiny_pipeline
 from stage_run import Losses, Table, changed, copy_of, make_nets, make_run, make_state, make_targets
 
-from gan2shape_hub.config import ProjectionConfig, RoundConfig, ScheduleConfig
+from gan2shape_hub.config import AdjustConfig, ProjectionConfig, RoundConfig, ScheduleConfig
 from gan2shape_hub.errors import Cancelled, ConfigError
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.renderer import raw_to_depth, render_view
@@ -90,9 +90,9 @@ def adjusted(turning, *, relief=1.0, angles=1.0, iterations=60):
     return found, raw_to_depth(raw, turning.config.camera), raw_to_depth(raw * relief, turning.config.camera), losses
 
 
-def test_relief_comes_out_of_turned_views(turning, monkeypatch):
+def test_relief_comes_out_of_turned_views(turning):
     # The same bend is four times as sharp a pixel on a sheet of 32 as on one of 128.
-    monkeypatch.setattr("gan2shape_hub.stages.adjust.SMOOTHNESS", 0.1)
+    turning.config = dataclasses.replace(turning.config, adjust=AdjustConfig(smoothness=0.1))
     found, true, start, losses = adjusted(turning, relief=0.4)
     inner = (..., slice(4, -4), slice(4, -4))
     assert (found.depth - true)[inner].abs().mean() < 0.75 * (start - true)[inner].abs().mean()

@@ -1,0 +1,131 @@
+"""Constants of the stages that are this project's own, one class a stage; a category may have others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gan2shape_hub.typed_json import check
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """The square that is laid around a face, and which faces are taken (``stages/align.py``).
+
+    FFHQ's tool measures 68 landmarks; BlazeFace gives six points, of which the mouth is a centre, not two corners, so
+    the square's numbers were fitted on 300 generated faces, which are aligned as FFHQ is.
+    """
+
+    eye_to_eye: float = 1.96
+    eye_to_mouth: float = 1.78
+    """Half the square's side in eye-to-eye and in eye-to-mouth distances; the longer counts. FFHQ's: 2.0 and 1.8."""
+    drop: float = 0.06
+    """How far from the eyes to the mouth the square's centre lies. FFHQ's: 0.1."""
+    mouth_weight: float = 0.2
+    """What the mouth has to say about the square's direction, where the eyes say 1. FFHQ's: 1; but BlazeFace's mouth
+    wanders with turned heads (3.0 against 1.9 degrees of error in one look)."""
+    confirmed: float = 0.65
+    """Confidence that the second, closer look must reach; generated faces are all above 0.8, what is no face (clouds of
+    stars, patterns) stays under 0.63."""
+    min_face_px: float = 40.0
+    """Faces whose box is smaller carry too little and are refused."""
+    kept_shift: float = 0.035
+    kept_log_scale: float = 0.12
+    kept_turn_deg: float = 5.0
+    """A square picture whose face asks for less than this shift (of the side), logarithm of scale and turn is aligned
+    already, as well as can be measured, and kept untouched."""
+
+    def __post_init__(self) -> None:
+        for name in ("eye_to_eye", "eye_to_mouth", "min_face_px"):
+            check(getattr(self, name) > 0, f"alignment.{name}", getattr(self, name), "above 0")
+        check(0 < self.confirmed < 1, "alignment.confirmed", self.confirmed, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class InvertConfig:
+    """The search for a photograph's latent (``stages/invert.py``)."""
+
+    coarse: float = 0.75
+    """Part of the iterations that look at the smallest tap, with one w for all layers: at 0.5 a portrait came 0.6 dB
+    closer (20.7 dB) and took nearly twice as long."""
+    learning_rate: float = 0.15
+    wide_learning_rate: float = 0.12
+    """Adam's largest step in standard deviations of W, with one w for all layers and with one for each."""
+    length_weight: float = 0.001
+    spread_weight: float = 0.02
+    """Of the mean squares of the coordinates, and of what each layer's latent departs from them: keeps the latent where
+    edits still work."""
+    perceptual_weight: float = 0.3
+    object_weight: float = 3.0
+    """By how much more than the background the object counts: on a portrait the face came 1.5 dB closer (23.0 to
+    24.5 dB) and the whole picture stayed as close (20.5 and 20.4 dB)."""
+    good_enough_db: float = 40.0
+    """The search stops here: closer cannot be seen, and no later step can tell."""
+
+    def __post_init__(self) -> None:
+        check(0 <= self.coarse <= 1, "invert.coarse", self.coarse, "between 0 and 1")
+        for name in ("learning_rate", "wide_learning_rate"):
+            check(getattr(self, name) > 0, f"invert.{name}", getattr(self, name), "above 0")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """The adaptation of the generator to a photograph (``stages/invert.py``)."""
+
+    learning_rate: float = 3e-3
+    """Adam's step relative to each weight tensor's root mean square."""
+    perceptual_weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        check(self.learning_rate > 0, "tune.learning_rate", self.learning_rate, "above 0")
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """The views that the generator turns by itself (``stages/turn.py``)."""
+
+    yaw_reach_deg: float = 30.0
+    pitch_reach_deg: float = 6.0
+    """How far to the sides and up and down: yaw evenly spread, pitch at random (it soon changes the person)."""
+
+
+@dataclass(frozen=True)
+class AdjustConfig:
+    """Bundle adjustment of relief and poses (``stages/adjust.py``)."""
+
+    grid: int = 32
+    """Side of the coarse relief, interpolated to the sheet's size."""
+    relief_rate: float = 0.015
+    view_rate: float = 0.0005
+    """Learning rates of the relief (before the tanh that bounds the depth) and of the poses (view units)."""
+    partners: int = 3
+    """Turned views that an iteration compares with the unturned one, both ways."""
+    smoothness: float = 0.6
+    relief: float = 2.0
+    """Weights of the normals' second differences and of the relief's mean square."""
+    mirror_every: int = 4
+    """The mirrored sheet has to explain every so manieth iteration."""
+    background: float = 0.1
+    """What a pixel counts outside the category's box: it may not turn with the object."""
+
+    def __post_init__(self) -> None:
+        for name in ("grid", "partners", "mirror_every"):
+            check(getattr(self, name) >= 1, f"adjust.{name}", getattr(self, name), "1 or more")
+
+
+@dataclass(frozen=True)
+class DetailsConfig:
+    """What of an image travels with a surface that turns (``rendering/details.py``)."""
+
+    fine: float = 0.8
+    coarse: float = 5.0
+    """Standard deviations, in pixels of a 128 pixel image, of the blurs between which details lie."""
+    floor: float = 0.12
+    """Added to the local contrast (of -1..1): flatter regions than this are noise."""
+    limit: float = 3.0
+    """Details are cut off at so many times the local contrast."""
+
+    def __post_init__(self) -> None:
+        check(
+            0 < self.fine < self.coarse, "details.fine", self.fine, f"above 0 and below details.coarse, {self.coarse}"
+        )
+        check(self.floor > 0, "details.floor", self.floor, "above 0")
