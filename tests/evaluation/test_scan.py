@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.evaluation import scan_mesh
-from gan2shape_hub.evaluation.pinned import EvaluationError, PinnedArchive
+from gan2shape_hub.evaluation.pinned import EvaluationError, PinnedArchive, default_folder
 from gan2shape_hub.evaluation.scan import GREY, SIDE_LIGHT, WHITE, photograph, score, score_depth
 from gan2shape_hub.evaluation.scan_mesh import Scan, parse_obj
 from gan2shape_hub.records import Alignment
@@ -193,10 +193,9 @@ def test_the_archive_is_checked_and_read_and_never_trusted(tmp_path, monkeypatch
 
 
 def test_the_real_scan():
-    try:
-        scan = scan_mesh.load_scan()
-    except EvaluationError as error:
-        pytest.skip(str(error))
+    if not (default_folder() / scan_mesh.SCAN.name).exists():
+        pytest.skip("the scan's archive is not in the cache: scripts/evaluate.py scan fetches it")
+    scan = scan_mesh.load_scan()
     assert scan.faces.shape == (12228, 3)
     picture = photograph(scan, background=GREY, size=PICTURE)
     assert 2000 < int(picture.face.sum()) < 3200
