@@ -46,7 +46,7 @@ class ScanPicture:
 
     image: Image.Image
     depth: Tensor
-    """(P, P) float64 in pixels of the picture, larger is further; 0 beside the head."""
+    """(P, P) float64 in pixels of the picture, larger is further; NaN beside the head."""
     face: Tensor
     """(P, P) bool: pixels that show the face inside its outline, shrunk to 0.9."""
     face_width: float
@@ -112,7 +112,9 @@ def photograph(
     centre = scan.outline.double().mean(0)
     face = covered & _inside(front, centre + SHRINK * (scan.outline.double() - centre))
     pixels = (depth[0] - _CAMERA.center_depth) * focal_px(size, _CAMERA.fov_deg)
-    return ScanPicture(to_pil(rendered.image[0]), torch.where(covered, pixels, 0), face, scan.face_width * FILLS * size)
+    return ScanPicture(
+        to_pil(rendered.image[0]), torch.where(covered, pixels, torch.nan), face, scan.face_width * FILLS * size
+    )
 
 
 def score(result: Any, picture: ScanPicture) -> ScanScore:
@@ -149,15 +151,17 @@ def score_depth(
     camera, size = camera or CameraConfig(), view_depth.shape[0]
     predicted = view_depth.detach().double().cpu()
     seen = predicted.isfinite() if mask is None else (mask.detach().cpu() > 0.5) & predicted.isfinite()
-    face = _at_sheet(picture.face.double(), alignment, size) > 1 - 1e-6
-    inside = evaluation_mask(face[None].double(), seen[None].double())[0]
+    face = _at_sheet(picture.face.double(), alignment, size) > 0.5
+    truth = _at_sheet(picture.depth, alignment, size)
+    # Normals need neighbours; the outline itself is not eroded, so that sheets of all sizes are judged alike.
+    inside = face & evaluation_mask(truth.isfinite()[None].double(), seen[None].double())[0]
     if int(inside.sum()) < MIN_POINTS:
         raise ValueError(f"the result shows {int(inside.sum())} pixels of the scan's face: look at its alignment.")
     predicted = torch.where(seen, predicted, predicted[inside].mean())
     middle = predicted[inside].mean()
     # A pixel of the sheet is z / focal scene units wide.
     unit = size / alignment.side / focal_px(size, camera.fov_deg) * middle
-    truth = _at_sheet(picture.depth, alignment, size) * unit
+    truth = truth * unit
     truth = truth - truth[inside].mean() + middle
     steps = torch.linspace(-1, 1, size, dtype=torch.float64)
     v, u = torch.meshgrid(steps, steps, indexing="ij")

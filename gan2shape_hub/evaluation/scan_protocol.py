@@ -83,7 +83,7 @@ class ShotResult:
 def measure_shot(pipeline: Any, scan: Scan, shot: Shot, preset: str | None) -> tuple[ShotResult, Image.Image]:
     """Photograph ``scan``, reconstruct the picture and judge it: the numbers, and a strip of pictures to look at."""
     picture = photograph(scan, shot.yaw_deg, BACKGROUNDS[shot.background], LIGHTS[shot.light])
-    tiles = [Tile(shot.name, picture.image), Tile("true depth", depth_to_pil(picture.depth, picture.depth != 0))]
+    tiles = [Tile(shot.name, picture.image), Tile("true depth", depth_to_pil(picture.depth))]
     begun = time.perf_counter(), time.process_time()
     result, found, problem = None, None, None
     try:
