@@ -266,14 +266,17 @@ def quality_table(reports: list[dict[str, Any]]) -> str:
 
     if not reports:
         return ""
-    head = ("depth against the face mesh", "faces", "correlation", "10th percentile", "error of a turn through the GAN")
+    head = ("depth against the face mesh", "faces", "correlation", "10th percentile", "inner points", "identity")
+    head += ("error of a turn through the GAN",)
     rows = [_quality(f"`{report['name']}`", report["depth"][report["name"]], report) for report in reports]
     return markdown(head, [*rows, _quality(ELLIPSOID, reports[0]["depth"][ELLIPSOID], None)])
 
 
 def _quality(name: str, depth: dict[str, Any], report: dict[str, Any] | None) -> tuple[str, ...]:
     turn = (report or {}).get("rotation", {}).get("gan", {}).get("all", {}).get("mean_error_deg")
-    numbers = ("" if depth[key] is None else f"{depth[key]:.3f}" for key in ("mean", "p10"))
+    # Reports that were written before the inner points were judged do without them.
+    values = (depth.get(key) for key in ("mean", "p10", "inner", "inner_identity"))
+    numbers = ("" if value is None else f"{value:.3f}" for value in values)
     return (name, str(depth["faces"]), *numbers, "" if turn is None else f"{turn:.1f}°")
 
 
