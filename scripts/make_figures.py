@@ -2,8 +2,8 @@
 
 Pictures are made from generated faces of the given seeds, all of them shown as they come out; tables are written
 between the pages' markers, so that no number is typed by hand: from docs/results/benchmark.json (scripts/benchmark.py
---json), docs/results/facemesh*.json and docs/results/inversion.json (the report.json of scripts/evaluate.py facemesh
-and inversion).
+--json), docs/results/facemesh*.json, scan*.json, identity*.json and inversion.json (the report.json of the commands of
+scripts/evaluate.py).
 
 Examples:
     python scripts/make_figures.py                              pictures from checkpoints/face, then the tables
@@ -187,6 +187,8 @@ def fill_tables() -> list[Path]:
         "benchmark": lambda: benchmark_table(benchmark),
         "quality": lambda: quality_table(reports),
         "evaluation": lambda: evaluation_tables(reports),
+        "scan": lambda: scan_table([_read(file) for file in sorted(RESULTS.glob("scan*.json"))]),
+        "identity": lambda: identity_table([_read(file) for file in sorted(RESULTS.glob("identity*.json"))]),
         "inversion": lambda: inversion_table(_read(RESULTS / "inversion.json")),
     }
     changed = []
@@ -285,6 +287,18 @@ def evaluation_tables(reports: list[dict[str, Any]]) -> str:
     from gan2shape_hub.evaluation.face_report import markdown as whole
 
     return "\n\n".join(whole(report).strip().replace("## ", "### ", 1) for report in reports)
+
+
+def scan_table(reports: list[dict[str, Any]]) -> str:
+    from gan2shape_hub.evaluation.scan_protocol import scan_tables
+
+    return scan_tables(reports) if reports else ""
+
+
+def identity_table(reports: list[dict[str, Any]]) -> str:
+    from gan2shape_hub.evaluation.identity_protocol import identity_tables
+
+    return identity_tables(reports) if reports else ""
 
 
 def inversion_table(report: dict[str, Any]) -> str:
