@@ -108,9 +108,10 @@ def photograph(
     )
     covered = rendered.mask[0, 0] > 0.5
     depth = rendered.depth.double()
-    front = pose.inverse().to(torch.float64).apply(unproject(depth, _CAMERA), _CAMERA)[0, ..., :2] / extent
+    frontal = (pose.inverse().to(torch.float64).apply(unproject(depth, _CAMERA), _CAMERA)[0] - ahead) / extent
     centre = scan.outline.double().mean(0)
-    face = covered & _inside(front, centre + SHRINK * (scan.outline.double() - centre))
+    face = covered & _inside(frontal[..., :2], centre + SHRINK * (scan.outline.double() - centre))
+    face &= frontal[..., 2] < scan.face_back
     pixels = (depth[0] - _CAMERA.center_depth) * focal_px(size, _CAMERA.fov_deg)
     return ScanPicture(
         to_pil(rendered.image[0]), torch.where(covered, pixels, torch.nan), face, scan.face_width * FILLS * size

@@ -28,7 +28,7 @@ _OUTLINE = """
 181 216, 155 245, 131 264, 106 281, 75 293, 33 297, -11 294, -47 283, -80 266, -112 247, -148 217, -178 184, -203 139,
 -218 84, -224 32, -225 -16, -225 -63, -217 -112, -200 -150, -173 -184, -133 -210, -77 -226, -20 -232
 """
-_FACE_WIDTH = 0.461
+_FACE_WIDTH, _FACE_BACK = 0.461, -0.05
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Scan:
     """(M, 2) x and y of the face's outline seen from the front, in order."""
     face_width: float
     """Distance of the outline's points before the ears, the unit of errors."""
+    face_back: float
+    """z that nothing of the face lies behind: a turned head shows hair there, inside the outline of the front."""
 
 
 def load_scan(folder: str | Path | None = None) -> Scan:
@@ -70,6 +72,7 @@ def load_scan(folder: str | Path | None = None) -> Scan:
         texture=torch.from_numpy(texture).permute(2, 0, 1).float() / 127.5 - 1,
         outline=torch.tensor([[int(v) for v in pair.split()] for pair in _OUTLINE.split(",")]) / 1000,
         face_width=_FACE_WIDTH,
+        face_back=_FACE_BACK,
     )
 
 

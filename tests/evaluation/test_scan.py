@@ -1,5 +1,6 @@
 """The judge by a scan: heads of known shape, photographed by the renderer, score what they must."""
 
+import dataclasses
 import hashlib
 import io
 import math
@@ -34,7 +35,7 @@ def head(relief: float = 0.25, cells: int = 48) -> Scan:
     corner = torch.tensor([[-0.3, -0.4], [0.3, -0.4], [0.3, 0.4], [-0.3, 0.4]])
     points = torch.stack((x, y, z - z.mean()), -1).reshape(-1, 3)
     faces = torch.cat((torch.stack((a, c, b), 1), torch.stack((b, c, d), 1)))
-    return Scan(points, faces, points[:, :2] + 0.5, texture, corner, face_width=0.6)
+    return Scan(points, faces, points[:, :2] + 0.5, texture, corner, face_width=0.6, face_back=1.0)
 
 
 def whole(picture, left=0.0, top=0.0, side=float(PICTURE)) -> Alignment:
@@ -143,6 +144,14 @@ def test_photographs(picture):
     lit = np.asarray(photograph(head(), light=SIDE_LIGHT, size=PICTURE).image).astype(float)
     plain = np.asarray(picture.image).astype(float)
     assert lit[64, 40].mean() / plain[64, 40].mean() > 1.3 * lit[64, 88].mean() / plain[64, 88].mean()
+
+
+def test_what_lies_behind_the_face_is_not_judged(picture):
+    """Of the dome, only what lies a tenth of its side before its middle."""
+    near = photograph(dataclasses.replace(head(), face_back=-0.1), size=PICTURE)
+    expected = picture.face & (picture.depth < -0.1 * 0.95 * PICTURE)
+    assert 0.2 * picture.face.sum() < expected.sum() < 0.95 * picture.face.sum()
+    assert (near.face ^ expected).sum() <= 0.01 * expected.sum()
 
 
 def test_a_result_of_the_pipeline_is_judged(pipeline):
