@@ -154,6 +154,7 @@ def test_what_lies_behind_the_face_is_not_judged(picture):
     assert (near.face ^ expected).sum() <= 0.01 * expected.sum()
 
 
+@pytest.mark.filterwarnings("ignore:the generator reproduces")
 def test_a_result_of_the_pipeline_is_judged(pipeline):
     picture = photograph(head(), size=64)
     result = pipeline(picture.image)
