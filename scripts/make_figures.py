@@ -2,8 +2,8 @@
 
 Pictures are made from generated faces of the given seeds, all of them shown as they come out; tables are written
 between the pages' markers, so that no number is typed by hand: from docs/results/benchmark.json (scripts/benchmark.py
---json), docs/results/facemesh*.json and docs/results/inversion.json (the report.json of scripts/evaluate.py facemesh
-and inversion).
+--json), docs/results/facemesh*.json, scan*.json, identity*.json and inversion.json (the report.json of the commands of
+scripts/evaluate.py).
 
 Examples:
     python scripts/make_figures.py                              pictures from checkpoints/face, then the tables
@@ -177,6 +177,8 @@ def fill_tables() -> list[Path]:
         "benchmark": lambda: benchmark_table(benchmark),
         "quality": lambda: quality_table(reports),
         "evaluation": lambda: evaluation_tables(reports),
+        "scan": lambda: scan_table([_read(file) for file in sorted(RESULTS.glob("scan*.json"))]),
+        "identity": lambda: identity_table([_read(file) for file in sorted(RESULTS.glob("identity*.json"))]),
         "inversion": lambda: inversion_table(_read(RESULTS / "inversion.json")),
     }
     changed = []
@@ -258,14 +260,17 @@ def quality_table(reports: list[dict[str, Any]]) -> str:
 
     if not reports:
         return ""
-    head = ("depth against the face mesh", "faces", "correlation", "10th percentile", "error of a turn through the GAN")
+    head = ("depth against the face mesh", "faces", "correlation", "10th percentile", "inner points", "identity")
+    head += ("error of a turn through the GAN",)
     rows = [_quality(f"`{report['name']}`", report["depth"][report["name"]], report) for report in reports]
     return markdown(head, [*rows, _quality(ELLIPSOID, reports[0]["depth"][ELLIPSOID], None)])
 
 
 def _quality(name: str, depth: dict[str, Any], report: dict[str, Any] | None) -> tuple[str, ...]:
     turn = (report or {}).get("rotation", {}).get("gan", {}).get("all", {}).get("mean_error_deg")
-    numbers = ("" if depth[key] is None else f"{depth[key]:.3f}" for key in ("mean", "p10"))
+    # Reports that were written before the inner points were judged do without them.
+    values = (depth.get(key) for key in ("mean", "p10", "inner", "inner_identity"))
+    numbers = ("" if value is None else f"{value:.3f}" for value in values)
     return (name, str(depth["faces"]), *numbers, "" if turn is None else f"{turn:.1f}°")
 
 
@@ -274,6 +279,18 @@ def evaluation_tables(reports: list[dict[str, Any]]) -> str:
     from gan2shape_hub.evaluation.face_report import markdown as whole
 
     return "\n\n".join(whole(report).strip().replace("## ", "### ", 1) for report in reports)
+
+
+def scan_table(reports: list[dict[str, Any]]) -> str:
+    from gan2shape_hub.evaluation.scan_protocol import scan_tables
+
+    return scan_tables(reports) if reports else ""
+
+
+def identity_table(reports: list[dict[str, Any]]) -> str:
+    from gan2shape_hub.evaluation.identity_protocol import identity_tables
+
+    return identity_tables(reports) if reports else ""
 
 
 def inversion_table(report: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
-from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.rendering import Pose, normals_from_depth, warp_depth
+from gan2shape_hub.results.texture import without_border
 
 
 def evaluation_mask(truth: Tensor, predicted: Tensor, erode_px: int = 1) -> Tensor:
@@ -68,6 +69,18 @@ def mad(predicted: Tensor, truth: Tensor, camera: CameraConfig, mask: Tensor | N
     # atan2 instead of arccos, which loses half of its digits near 0 degrees.
     angle = torch.atan2(torch.linalg.cross(a, b, dim=1).norm(dim=1), (a * b).sum(1))
     return torch.rad2deg(_masked_mean(angle, mask))
+
+
+@torch.no_grad()
+def seen_depth(depth: Tensor, view: Tensor, camera: CameraConfig) -> tuple[Tensor, Tensor]:
+    """A canonical sheet as the judges want it: from the photograph's viewpoint.
+
+    ``depth`` (S, S) in scene units and ``view`` (6) in network-output units give the depth (S, S) seen from there and
+    its mask (S, S), 1 where the sheet is seen, as ``Reconstruction.view_depth`` and ``mask`` are.
+    """
+    pose = Pose.from_view(view[None], camera)
+    seen, mask = warp_depth(without_border(depth, camera)[None], pose, camera)
+    return seen[0], mask[0, 0]
 
 
 def psnr_db(image: Tensor, reference: Tensor, mask: Tensor | None = None) -> float:

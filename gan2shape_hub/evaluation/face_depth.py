@@ -12,12 +12,15 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.evaluation.canonical_face import canonical_mesh
+from gan2shape_hub.evaluation.edits import OUTLINE
 from gan2shape_hub.evaluation.facemesh import FaceLandmarks, FaceMesh
 from gan2shape_hub.evaluation.head_pose import fit_head
 from gan2shape_hub.rendering.camera import focal_px
 
 NOSE_TIP, EARS = 1, (234, 454)
 """Points of the mesh: the tip of the nose; the face's edge before the right and the left ear."""
+INNER_WIDTH = 0.4
+"""Points that lie further from the midline, in face widths, or on the face's outline, are not inner ones."""
 MIN_POINTS = 50
 """Fewer usable points than this say nothing about a shape: the correlation is 0."""
 
@@ -39,6 +42,18 @@ class FaceDepth:
         if int(self.usable.sum()) < MIN_POINTS:
             return 0.0
         value = pearson(self.points[self.usable, 2], self.landmarks.points[self.usable, 2])
+        return value if math.isfinite(value) else 0.0
+
+    @property
+    def inner_correlation(self) -> float:
+        """The same over the inner points, a quadric over the picture taken out of both: of nose, eyes and mouth, where
+        ``correlation`` is mostly of pose and of the head's bulge."""
+        inner = self.usable & inner_points()
+        if int(inner.sum()) < MIN_POINTS:
+            return 0.0
+        xy = self.landmarks.points[inner, :2]
+        depths = (self.points[inner, 2], self.landmarks.points[inner, 2])
+        value = pearson(*(without_quadric(z, xy) for z in depths))
         return value if math.isfinite(value) else 0.0
 
     @property
@@ -66,6 +81,10 @@ class EvaluationTable:
     per_image: tuple[float, ...]
     identity: float
     """Correlation of what distinguishes the faces: see :func:`identity_correlation`."""
+    inner: float
+    """Mean of the per-image :attr:`FaceDepth.inner_correlation`."""
+    inner_identity: float
+    """:func:`identity_correlation` over the inner points, without a quadric."""
     amplitude: float
     """Median nose tip to ear line over face width of the depths."""
     mesh_amplitude: float
@@ -87,7 +106,8 @@ class EvaluationTable:
     def __str__(self) -> str:
         return (
             f"correlation {self.mean:.3f} (p10 {self.p10:.3f}, std {self.std:.3f}, {self.faces} faces), "
-            f"identity {self.identity:.3f}, amplitude {self.amplitude:.2f} (mesh {self.mesh_amplitude:.2f})"
+            f"inner {self.inner:.3f}, identity {self.identity:.3f} (inner {self.inner_identity:.3f}), "
+            f"amplitude {self.amplitude:.2f} (mesh {self.mesh_amplitude:.2f})"
         )
 
 
@@ -96,6 +116,25 @@ def pearson(a: Tensor, b: Tensor) -> float:
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     norm = float(a.norm() * b.norm())
     return float(a @ b) / norm if norm > 1e-12 else math.nan
+
+
+def inner_points() -> Tensor:
+    """(468,) bool: within ``INNER_WIDTH`` of the midline and not on the outline (396 points)."""
+    inner = canonical_mesh()[:, 0].abs() <= INNER_WIDTH
+    inner[list(OUTLINE)] = False
+    return inner
+
+
+def without_quadric(z: Tensor, xy: Tensor) -> Tensor:
+    """``z`` (N,) less its least-squares quadric (constant, plane and second order) over ``xy`` (N, 2); float64.
+
+    Zero where nothing but rounding is left.
+    """
+    z, xy = z.double() - z.double().mean(), xy.double() - xy.double().mean(0)
+    x, y = (xy / xy.std()).unbind(1)
+    terms = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), 1)
+    left = z - terms @ torch.linalg.lstsq(terms, z[:, None]).solution[:, 0]
+    return left if float(left.norm()) > 1e-9 * float(z.norm()) else torch.zeros_like(left)
 
 
 def sample_face(
@@ -162,19 +201,22 @@ def deviation_from_average(z: Tensor, landmarks: FaceLandmarks) -> Tensor:
     return ahead - plane @ torch.linalg.lstsq(plane, ahead[:, None]).solution[:, 0]
 
 
-def identity_correlation(faces: Sequence[FaceDepth]) -> float:
+def identity_correlation(faces: Sequence[FaceDepth], *, inner: bool = False) -> float:
     """Correlation, over all faces and points, of what distinguishes the faces: in the depths and in the meshes.
 
     That is :func:`deviation_from_average`, minus its own mean over the faces; the depths' relief is scaled by one
     factor for all faces. About zero for the same face for everybody, however well it is posed, which alone correlates
     0.998 with a mesh; about 0.8 between the judge's own meshes of a picture at 1024 and at 128 pixels. NaN for fewer
-    than three faces.
+    than three faces. ``inner``: over the inner points alone, each deviation less its quadric over the canonical face.
     """
     if len(faces) < 3:
         return math.nan
     relief = _common_relief(faces)
     a = [deviation_from_average(f.points[:, 2] * relief * _width(f.landmarks), f.landmarks) for f in faces]
     b = [deviation_from_average(f.landmarks.points[:, 2].double(), f.landmarks) for f in faces]
+    if inner:
+        kept, xy = inner_points(), canonical_mesh()[inner_points(), :2]
+        a, b = ([without_quadric(z[kept], xy) for z in deviations] for deviations in (a, b))
     predicted, judged = torch.stack(a), torch.stack(b)
     return pearson((predicted - predicted.mean(dim=0)).flatten(), (judged - judged.mean(dim=0)).flatten())
 
@@ -208,6 +250,8 @@ def tabulate(faces: Sequence[FaceDepth | None]) -> EvaluationTable:
         std=float(finite.std()) if len(finite) > 1 else math.nan,
         per_image=tuple(scores),
         identity=identity_correlation(found),
+        inner=sum(f.inner_correlation for f in found) / len(found) if found else math.nan,
+        inner_identity=identity_correlation(found, inner=True),
         amplitude=percentile([face.amplitude for face in found], 0.5),
         mesh_amplitude=percentile([face.mesh_amplitude for face in found], 0.5),
         faces=len(found),

