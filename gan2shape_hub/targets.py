@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.given_mask import check_cover, masker_answer
 from gan2shape_hub.records import Alignment, InputError, Sample, Targets
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
@@ -96,35 +96,6 @@ def latent_of(item: Any, generator: nn.Module) -> Tensor | None:
     return latent.detach()
 
 
-def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
-    """Object masks (count, 1, S, S) in 0..1 of what the user gave; None where nothing was given. InputError names what
-    is wrong with it."""
-    if mask is None:
-        return None
-    if isinstance(mask, (Image.Image, np.ndarray)):
-        mask = torch.from_numpy(np.array(mask.convert("L") if isinstance(mask, Image.Image) else mask))
-        mask = mask / 255 if mask.dtype == torch.uint8 else mask
-    if not isinstance(mask, Tensor):
-        raise InputError(f"mask is of type {type(mask).__name__}: pass a tensor, an array or a PIL image.")
-    size = config.image_size
-    channel = () if mask.ndim < 4 else (1,)
-    if tuple(mask.shape) not in ((size, size), (1, *channel, size, size), (count, *channel, size, size)):
-        several = "" if count == 1 else f" or ({count}, {size}, {size})"
-        raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}){several}.")
-    mask = mask.detach().float().reshape(-1, 1, size, size)
-    if not bool(((mask >= 0) & (mask <= 1)).all()):  # NaN compares false
-        raise InputError("mask has values outside 0..1: pass 1 on the object and 0 elsewhere.")
-    return mask.expand(count, 1, size, size)
-
-
-def checked_mask(mask: Any, config: CategoryConfig) -> Tensor:
-    """What a masker answered for one image, as (1, 1, S, S); InputError where it is no mask."""
-    try:
-        return check_masks(mask, 1, config)
-    except InputError as error:
-        raise InputError(f"the masker's answer is no mask: {error}") from None
-
-
 def make_inputs(
     items: list[Item],
     masks: Tensor | None,
@@ -153,7 +124,7 @@ def make_inputs(
             image = prepared.image.to(run.device)
             own = _own_mask(prepared, masks, k)
             if own is None and masker is not None:
-                own = checked_mask(masker(image), config)
+                own = masker_answer(masker(image), config)
             found = invert(image, run.schedule.invert_iterations, run, own, encoder)
             latent = found.latent
             with torch.no_grad():  # of the tap where there is one, as the encoder was trained to see it
@@ -165,10 +136,10 @@ def make_inputs(
         originals.append(original)
         own = _own_mask(prepared, masks, k)
         if own is None and masker is not None and config.use_mask:
-            own = checked_mask(masker(images[-1]), config)
+            own = masker_answer(masker(images[-1]), config)
         found_masks.append((torch.ones_like(prepared.image[:, :1]) if own is None else own).to(run.device))
-        if config.use_mask and not bool((found_masks[-1] > 0.5).any()):
-            raise InputError("mask is empty: it must be 1 on the object.")
+        if config.use_mask:
+            check_cover(found_masks[-1])
     if len({latent.ndim for latent in latents}) > 1:
         latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
     targets = Targets(

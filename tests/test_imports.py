@@ -15,7 +15,7 @@ LAYERS = (
     ("run", "accelerator"),
     ("stages", "results"),
     ("training", "evaluation", "conversion", "hub", "presets", "cards"),
-    ("targets", "reconstruction", "pipeline"),
+    ("given_mask", "targets", "reconstruction", "pipeline"),
     ("demo",),
     ("__init__", "app", "scripts"),
 )
