@@ -27,6 +27,10 @@ BLOCKS = (
 )
 HARD_FROM = 3
 """The first block with hard swish in the place of ReLU (the stem has it too)."""
+LOOKS = (("reflect", False), ("replicate", True))
+"""Further looks, from further away: what stands around the picture, and whether it is mirrored."""
+FURTHER, REACH = 192, 4
+"""Side of the picture in those looks, in pixels of 256; by how many pixels their coarser edges are widened."""
 SKIPS = (0, 2)
 """Blocks whose outputs, at 64 and 32 pixels, the decoder sees again; with the stem's at 128."""
 
@@ -38,7 +42,9 @@ class SelfieMasker(Component):
         radius: of the guided filter's window, in pixels of the network's 256.
         epsilon: contrast (squared, of colours in 0..1) above which an edge of the picture is one of the mask.
 
-    One person is meant: of several that do not touch, the one nearest to the middle, and no stray pieces.
+    One person is meant: of several that do not touch, the one nearest to the middle, and no stray pieces. The person is
+    the same from further away and mirrored; blurred things beside it, which generators paint next to turned heads, are
+    taken for people in one look and not in the next, and have to be seen in all.
     """
 
     def __init__(self, radius: int = 3, epsilon: float = 3e-5) -> None:
@@ -57,11 +63,23 @@ class SelfieMasker(Component):
     def forward(self, images: Tensor) -> Tensor:
         colours = images.float() / 2 + 0.5
         small = _resized(colours, (SIDE, SIDE))
-        slope, offset = guided_slopes(small, middle_piece(self.alpha(small)), self.radius, self.epsilon)
+        slope, offset = guided_slopes(small, middle_piece(self.confirmed(small)), self.radius, self.epsilon)
         fine = colours if max(images.shape[-2:]) > SIDE else small
         slope, offset = (_resized(x, fine.shape[-2:]) for x in (slope, offset))
         masks = ((slope * fine).sum(1, keepdim=True) + offset).clamp(0, 1)
         return _resized(masks, images.shape[-2:])
+
+    def confirmed(self, colours: Tensor) -> Tensor:
+        """As `alpha`, less what is not there in each of ``LOOKS``."""
+        border = (SIDE - FURTHER) // 2
+        far = _resized(colours, (FURTHER, FURTHER))
+        looks = [F.pad(far.flip(3) if mirrored else far, (border,) * 4, mode) for mode, mirrored in LOOKS]
+        alpha, *others = self.alpha(torch.cat([colours, *looks])).chunk(1 + len(LOOKS))
+        for other, (_, mirrored) in zip(others, LOOKS, strict=True):
+            inner = other[..., border:-border, border:-border]
+            seen = _resized(inner.flip(3) if mirrored else inner, (SIDE, SIDE))
+            alpha = torch.minimum(alpha, _widened(seen, REACH))
+        return alpha
 
     def alpha(self, colours: Tensor) -> Tensor:
         """Colours (B, 3, 256, 256) in 0..1 to the network's own answer (B, 1, 256, 256) in 0..1, float32."""
@@ -149,7 +167,7 @@ def middle_piece(alpha: Tensor, cell: int = 4, core: int = 3) -> Tensor:
     y, x = (torch.linspace(-1, 1, n, device=alpha.device) for n in (height, width))
     score = _box(F.avg_pool2d(alpha, cell), core) - 0.05 * (y[:, None] ** 2 + x**2)
     seed = F.one_hot(score.flatten(1).argmax(1), height * width).view_as(coarse).to(alpha)
-    piece, grown = coarse, torch.minimum(F.max_pool2d(seed, 2 * core + 1, 1, core), coarse)
+    piece, grown = coarse, torch.minimum(_widened(seed, core), coarse)
     while not torch.equal(piece, grown):
         piece = grown
         for _ in range(16):  # a cell each: few comparisons, which wait for a GPU
@@ -182,6 +200,12 @@ def _box(x: Tensor, radius: int) -> Tensor:
     size = 2 * radius + 1
     x = F.avg_pool2d(x, (1, size), 1, (0, radius), count_include_pad=False)
     return F.avg_pool2d(x, (size, 1), 1, (radius, 0), count_include_pad=False)
+
+
+def _widened(x: Tensor, radius: int) -> Tensor:
+    """Largest values within ``radius`` pixels to the sides, and up and down."""
+    size = 2 * radius + 1
+    return F.max_pool2d(F.max_pool2d(x, (1, size), 1, (0, radius)), (size, 1), 1, (radius, 0))
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -95,6 +95,19 @@ def test_an_empty_picture_holds_nobody(masker):
     assert (mask > 0.5).float().mean() < 0.01
 
 
+def test_what_one_look_takes_for_a_person_has_to_be_seen_in_all(masker):
+    """A blurred crowd beside a turned generated head, which the network takes for people."""
+    generator = hub.load_components(CHECKPOINT, only=("generator",))[1]["generator"]
+    rng = torch.Generator().manual_seed(109)
+    w = generator.truncate(generator.mapping(torch.randn(1, generator.latent_dim, generator=rng)), 0.7)
+    small = F.interpolate(generator.image_at(w, 128).clamp(-1, 1) / 2 + 0.5, (256, 256), mode="bilinear")
+    alpha, confirmed = masker.alpha(small)[0, 0], masker.confirmed(small)[0, 0]
+    assert bool((confirmed <= alpha + 1e-4).all())
+    assert alpha[160:240, 220:].mean() > 0.5
+    assert confirmed[160:240, 220:].mean() < 0.2
+    assert confirmed[60:200, 90:170].min() > 0.95
+
+
 class TestMiddlePiece:
     def test_a_stray_piece_goes_and_the_head_stays_to_the_bit(self):
         head, stranger = disc(120, 140, 60), disc(230, 60, 20)
