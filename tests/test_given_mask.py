@@ -6,6 +6,7 @@ import torch
 from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.given_mask import check_cover, given_masks
 from gan2shape_hub.records import Alignment, InputError
 from gan2shape_hub.stages.align import align_center, cut_square
@@ -163,7 +164,8 @@ def test_masks_that_leave_nothing():
 
 def test_a_run_with_the_photographs_mask():
     """Cut out of the photograph, it gives what the same mask of the square gives, and another says something else."""
-    pipeline = tiny_pipeline(use_mask=True)
+    once = ScheduleConfig(rounds=(RoundConfig(1, 1, 1),), prior_iterations=1, collected_batches=1, invert_iterations=1)
+    pipeline = tiny_pipeline(use_mask=True, schedules={"fast": once})
     picture, mask = photograph(), box(64, 96)
     cut = given_masks(mask, [align_center(picture)], pipeline.config)
     first = pipeline(picture, mask=mask).depth
