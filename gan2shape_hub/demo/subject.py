@@ -11,7 +11,8 @@ from PIL import Image
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.demo.shelf import DemoError, Shelf
-from gan2shape_hub.records import Alignment, InputError, Sample
+from gan2shape_hub.errors import InputError
+from gan2shape_hub.records import Alignment, Sample
 from gan2shape_hub.stages.align import align_photograph
 from gan2shape_hub.stages.prepare import load_image
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from gan2shape_hub.errors import InputError
 from gan2shape_hub.evaluation.scan import GREY, SIDE_LIGHT, WHITE, Scan, ScanScore, photograph, score
-from gan2shape_hub.records import InputError
 from gan2shape_hub.results.image_files import depth_to_pil, to_pil
 from gan2shape_hub.results.layout import Tile, page
 

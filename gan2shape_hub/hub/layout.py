@@ -35,6 +35,7 @@ CLASSES: dict[str, str] = {
     "Encoder": "gan2shape_hub.models.shape_nets",
     "ResEncoder": "gan2shape_hub.models.shape_nets",
     "PerceptualNetwork": "gan2shape_hub.models.perceptual",
+    "SelfieMasker": "gan2shape_hub.models.selfie_masker",
 }
 """Class name -> module. An explicit table: a downloaded file never decides what is imported."""
 
@@ -47,7 +48,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "light_net": ("Encoder",),
     "latent_encoder": ("ResEncoder",),
     "perceptual": ("PerceptualNetwork",),
-    "masker": (),
+    "masker": ("SelfieMasker",),
 }
 """Component name -> classes that may fill it."""
 CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})

@@ -1,4 +1,4 @@
-"""Where the object is, learnt from what the pretrained networks say of an image: no segmentation net, no labels.
+"""Where the object is: a segmentation net's answer, or, without one, what the pretrained networks say of an image.
 
 The depth net knows one shape of the category standing out of a background; that outline is rough (hair, wheels).
 Colours are learnt where it is sure: the object's where the sheet is near, most of all where the shaded albedo explains
@@ -8,7 +8,7 @@ as GrabCut does (Rother et al., 2004), with histograms in the place of its mixtu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,33 @@ from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view
 Masker = Callable[[Tensor], Tensor]
 """Images (B, 3, S, S) in -1..1 to masks (B, 1, S, S) in 0..1, 1 on the object."""
 
+MIN_COVER = 0.01
+"""Part of the image below which a mask shows no object."""
 BINS = 10
 """Colours a channel of the histograms."""
 ROUNDS, SOFTNESS = 4, 0.12
 """How often colours and mask are told of each other; width of the rough outline in parts of the relief."""
 COLOUR_SAYS, EXPLAINED = 1.2, 0.25
 """Weight of the colours' log odds against the depth's; error of the rendered albedo (of -1..1) that counts as none."""
+
+
+def cover(masks: Tensor) -> Tensor:
+    """(B) part of the pixels of ``masks`` (B, 1, H, W) on which they say object rather than background."""
+    return (masks > 0.5).float().mean((1, 2, 3))
+
+
+@torch.no_grad()
+def first_answer(images: Tensor, maskers: Sequence[Masker]) -> Tensor:
+    """The `Masker` that asks ``maskers`` (one at least) in turn, for each image until one of them finds an object in
+    it; where none does, the whole image is the object."""
+    masks = maskers[0](images)
+    for masker in maskers[1:]:
+        missing = cover(masks) < MIN_COVER
+        if not bool(missing.any()):
+            break
+        masks = masks.clone()
+        masks[missing] = masker(images[missing]).to(masks)
+    return torch.where((cover(masks) < MIN_COVER)[:, None, None, None], torch.ones_like(masks), masks)
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from gan2shape_hub.records import Alignment, InputError
+from gan2shape_hub.errors import InputError
+from gan2shape_hub.records import Alignment
 from gan2shape_hub.results.paste import paste
 from gan2shape_hub.stages import align
 

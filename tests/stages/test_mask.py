@@ -8,8 +8,9 @@ from PIL import Image
 
 from gan2shape_hub import InputError
 from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.models.selfie_masker import SelfieMasker
 from gan2shape_hub.records import Scene
-from gan2shape_hub.stages.mask import mask_from_scene, nearness, otsu
+from gan2shape_hub.stages.mask import cover, first_answer, mask_from_scene, nearness, otsu
 
 SIZE = 64
 CAMERA = CameraConfig(border_px=0)
@@ -76,6 +77,28 @@ def test_otsu_divides_two_heaps():
     assert otsu(torch.cat((torch.full((50,), 0.1), torch.full((20,), 0.9)))) == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_next_one_is_asked_where_a_masker_finds_nothing():
+    """Of three images the first masker knows one, the second another; the third is the object itself."""
+    images = torch.stack([torch.full((3, 8, 8), v) for v in (-1.0, 0.0, 1.0)])
+    left = torch.zeros(1, 1, 8, 8)
+    left[..., :4] = 1
+    asked = []
+
+    def first(x):
+        return torch.where((x.mean((1, 2, 3)) < -0.5)[:, None, None, None], left, 0.3 * left)
+
+    def second(x):
+        asked.append(x)
+        return torch.where((x.mean((1, 2, 3)) < 0.5)[:, None, None, None], 1 - left, 0 * left)
+
+    masks = first_answer(images, [first, second])
+    assert torch.equal(masks, torch.cat([left, 1 - left, torch.ones_like(left)]))
+    assert torch.equal(asked[0], images[1:])
+    assert torch.equal(first_answer(images[:1], [first, second]), left)
+    assert len(asked) == 1
+    assert cover(masks).tolist() == [0.5, 0.5, 1.0]
+
+
 class TestPipeline:
     """What becomes the object mask of a category that uses one."""
 
@@ -119,6 +142,15 @@ class TestPipeline:
         pipeline(picture)
         assert seen[1][..., :15, :].min() == 1
         assert seen[1][..., 17:, :].max() == 0
+
+    def test_where_the_component_finds_nothing_the_pretrained_shape_makes_it(self, seen):
+        pipeline = tiny_pipeline(use_mask=True)
+        sample = pipeline.sample(seed=0)
+        pipeline(sample)
+        pipeline.components["masker"] = SelfieMasker().requires_grad_(False).eval()
+        pipeline.components["masker"].out.bias.fill_(-20)
+        pipeline(sample)
+        assert torch.equal(seen[0], seen[1])
 
     def test_the_pretrained_shape_makes_it_where_nothing_else_does(self, seen):
         pipeline = tiny_pipeline(use_mask=True)
