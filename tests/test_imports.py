@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gan2shape_hub"
 
 LAYERS = (
-    ("errors",),
-    ("config", "records", "plan", "generator", "version", "cancel", "surroundings"),
+    ("errors", "typed_json"),
+    ("config", "stage_config", "records", "plan", "generator", "version", "cancel", "surroundings"),
     ("rendering",),
     ("models",),
     ("state", "run", "accelerator"),

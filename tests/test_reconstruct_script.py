@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_nothing_half_written(checkpoint, tmp_path):
     process = start(checkpoint, "--seed", 1, "--preset", "endless", "--output", tmp_path / "out")
     seen = ""
     try:
-        while "step 1" not in seen:
+        while "Step 1" not in seen:
             seen += process.stderr.read(1)
             assert process.poll() is None, seen
         process.send_signal(signal.SIGINT)
