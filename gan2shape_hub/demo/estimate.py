@@ -110,7 +110,7 @@ class Countdown:
         """(fraction done in 0..1, seconds left) at ``progress``."""
         done = self._each[0]  # the fixed part; most of it comes first
         for each, step in zip(self._each[1:], self._steps[1:], strict=True):
-            if step.name == progress.name and step.round in (0, progress.round + 1):
+            if step.name == progress.step and step.round in (0, progress.round + 1):
                 done += each * min(progress.iteration, step.iterations)
                 break
             done += each * step.iterations
