@@ -149,6 +149,12 @@ class ProjectionConfig:
     """View units (of ``camera.view_angle_deg``) of a step of length 1 along each of them."""
     view_step_limit: float = 2.5
     """Longest step along a direction: beyond it images fall apart."""
+    light_directions: tuple[tuple[float, ...], ...] = ()
+    """Three unit directions (light from the left, from above, from the front) in normalised principal components of W,
+    that relight the object in place when they are added to the latents of ``light_layers``, found without labels
+    (``training/light_directions.py``); empty: none are known."""
+    light_layers: tuple[int, ...] = ()
+    """Indices of the generator's latents (of L) that take them."""
     texture: str = "albedo"
     """What pseudo images are rendered with: the shaded ``albedo`` (the paper), or the input ``image``'s own pixels
     times new over old shading, which keeps the person while the albedo is still coarse."""

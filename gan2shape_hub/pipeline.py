@@ -64,6 +64,7 @@ class GAN2ShapePipeline(Pretrained):
         latent_encoder: nn.Module | None = None,
         perceptual: nn.Module | None = None,
         masker: nn.Module | None = None,
+        average_sheet: nn.Module | None = None,
         device: torch.device | str | None = None,
         mixed_precision: str = "no",
     ) -> None:
@@ -80,6 +81,7 @@ class GAN2ShapePipeline(Pretrained):
                 "latent_encoder": latent_encoder,
                 "perceptual": perceptual,
                 "masker": masker,
+                "average_sheet": average_sheet,
             }.items()
             if module is not None
         }

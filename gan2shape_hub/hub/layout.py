@@ -36,6 +36,7 @@ CLASSES: dict[str, str] = {
     "ResEncoder": "gan2shape_hub.models.shape_nets",
     "PerceptualNetwork": "gan2shape_hub.models.perceptual",
     "SelfieMasker": "gan2shape_hub.models.selfie_masker",
+    "AverageSheet": "gan2shape_hub.models.average_sheet",
 }
 """Class name -> module. An explicit table: a downloaded file never decides what is imported."""
 
@@ -49,6 +50,7 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "latent_encoder": ("ResEncoder",),
     "perceptual": ("PerceptualNetwork",),
     "masker": ("SelfieMasker",),
+    "average_sheet": ("AverageSheet",),
 }
 """Component name -> classes that may fill it."""
 CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})

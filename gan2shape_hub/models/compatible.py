@@ -17,7 +17,7 @@ def check_components(config: CategoryConfig, components: dict[str, nn.Module]) -
         encoding_size = LatentProjection(components["generator"], config.projection).encoding_size
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    for name, channels in {**OUTPUTS, "latent_encoder": encoding_size}.items():
+    for name, channels in {**OUTPUTS, "latent_encoder": encoding_size, "average_sheet": 1}.items():
         if name not in components:
             continue
         own = getattr(components[name], "config", {})  # of the classes of this package

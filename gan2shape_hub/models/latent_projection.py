@@ -62,6 +62,23 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
+    @property
+    def relights(self) -> bool:
+        """Whether the configuration knows directions along which the light moves."""
+        return len(self.config.light_directions) == 3
+
+    def relight(self, latent: Tensor, steps: Tensor) -> Tensor:
+        """Latents (B, L, D) of ``latent`` (B or 1, D or L, D) with the light carried ``steps`` (B, 3) to the left,
+        upward and to the front, in standard deviations of W; person and pose stay. ValueError where the configuration
+        knows no such directions."""
+        if not self.relights:
+            raise ValueError("this checkpoint knows no directions of light: see docs/new-category.md.")
+        moved = along(self.generator, steps.to(latent), latent.new_tensor(self.config.light_directions))
+        wide = latent if latent.ndim == 3 else latent[:, None].expand(-1, self.generator.num_latents, -1)
+        lit = wide.expand(len(steps), -1, -1).clone()
+        lit[:, list(self.config.light_layers)] += moved[:, None]
+        return lit
+
     def project(
         self,
         encoder: nn.Module,
@@ -125,6 +142,9 @@ def along(generator: ComponentGenerator, steps: Tensor, directions: Tensor) -> T
 def _check_space(generator: Generator, config: ProjectionConfig) -> None:
     """ValueError where ``config`` asks for what ``generator`` does not have."""
     name = type(generator).__name__
+    last = max(config.light_layers, default=0)
+    if not 0 <= min(config.light_layers, default=0) <= last < generator.num_latents:
+        raise ValueError(f"projection.light_layers has {last}, must be 0 to {generator.num_latents - 1} with a {name}.")
     if config.space == "mapping_tail":
         layers = len(generator.mapping.layers)
         if config.first_layer > layers:

@@ -12,14 +12,16 @@ from conftest import tiny_config
 from demo_parts import run
 from PIL import Image
 
+from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.demo.estimate import Countdown, Planned, Speeds, calibrate, in_words, plan
+from gan2shape_hub.demo.estimate import Countdown, Speeds, calibrate, in_words
 from gan2shape_hub.demo.line import Line
 from gan2shape_hub.demo.shelf import DemoError
 from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
 from gan2shape_hub.demo.work import Finished, reconstruct, steps_of_run
+from gan2shape_hub.errors import Cancelled
+from gan2shape_hub.plan import Abilities, Images, plan, step
 from gan2shape_hub.records import Progress
-from gan2shape_hub.run import Cancelled
 
 pytest_plugins = ["demo_parts"]
 
@@ -119,15 +121,16 @@ def test_a_stop_does_not_wait_for_an_iteration(desk):
     subject = draw_sample(desk.shelf.default, desk.shelf, 1)
     layer, ended, other = torch.nn.Linear(4, 4), [], []
 
-    def pipeline(item, callback, **options):
+    def pipeline(item, callback, cancel):
         try:
-            while True:  # seconds of work in which nobody is asked
-                layer(torch.zeros(1, 4))
+            with stoppable(cancel):
+                while True:  # seconds of work in which nobody is asked
+                    layer(torch.zeros(1, 4))
         except Cancelled:
             ended.append(time.perf_counter())
             raise
 
-    countdown = Countdown([Planned("fixed", 0, 1)], Speeds({"fixed": 1.0}))
+    countdown = Countdown([], Speeds({"fixed": 1.0}))
     begun = time.perf_counter()
     reports = []
     for report in steps_of_run(pipeline, subject, {}, countdown, lambda: time.perf_counter() - begun > 0.5):
@@ -142,9 +145,9 @@ def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
     subject = prepare_photograph(photograph, desk.shelf.default, desk.shelf)
     finished, _ = run(desk, subject)
     schedule = desk.shelf.config(desk.shelf.default).schedules["fast"]
-    planned = plan(schedule, photograph=True, tuned=False, pretrained=True)
+    planned = plan(dataclasses.replace(schedule, tune_iterations=0), Abilities(), Images(photographs=1))
     made = {(s.step, s.iterations) for s in finished.result.report.steps}
-    assert {(p.step, p.iterations) for p in planned} - {("fixed", 1)} == made
+    assert {(p.name, p.iterations) for p in planned} == made
 
 
 def test_estimates_are_what_the_steps_were_measured_at(desk):
@@ -152,12 +155,14 @@ def test_estimates_are_what_the_steps_were_measured_at(desk):
     with desk.shelf.use(desk.shelf.default) as pipeline:
         calibrate(pipeline, speeds)
     assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} <= set(speeds.seconds)
-    assert speeds.seconds.pop("adjust") == 0, "this checkpoint knows no directions to turn in"
+    assert speeds.seconds.pop("adjust") == speeds.seconds.pop("turn") == 0, (
+        "this checkpoint knows no directions to turn in"
+    )
     assert all(seconds > 0 for seconds in speeds.seconds.values())
-    steps = [Planned("fixed", 0, 1), Planned("decompose", 1, 10), Planned("refine", 1, 4)]
+    steps = [step("decompose", 10, 1), step("refine", 4, 1)]
     s = speeds.seconds
     assert speeds.of(steps) == pytest.approx(s["fixed"] + 10 * s["decompose"] + 4 * s["refine"])
-    assert speeds.of([Planned("prior", 0, 1)]) is None, "what was never timed is not guessed"
+    assert speeds.of([step("prior", 1)]) is None, "what was never timed is not guessed"
     speeds.learn([{"step": "refine", "iterations": 10, "seconds": 20.0}], 25.0)
     assert speeds.seconds["refine"] == 2.0
     assert speeds.seconds["fixed"] == 5.0
@@ -180,12 +185,12 @@ def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
 def test_the_countdown_learns_from_the_run(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    steps = [Planned("fixed", 0, 1), Planned("decompose", 1, 10), Planned("refine", 1, 10), Planned("refine", 2, 10)]
+    steps = [step("decompose", 10, 1), step("refine", 10, 1), step("refine", 10, 2)]
     countdown = Countdown(steps, Speeds({"fixed": 1.0, "decompose": 1.0, "refine": 2.0}))
     assert countdown.planned_s == 51
 
-    def progress(step, round_index, iteration):
-        return Progress(step, round_index, 2, iteration, 10, 0.0, 0.0, lambda: None)
+    def progress(name, round_index, iteration):
+        return Progress(name, name, round_index, 2, iteration, 10, 0.0, 0.0, lambda: None)
 
     now[0] = 11.0
     fraction, left = countdown.left(progress("decompose", 0, 10))
