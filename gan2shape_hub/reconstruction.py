@@ -59,7 +59,8 @@ class Reconstruction:
     alignment: Alignment | None = None
     """Where the square lies in the photograph; None for a latent."""
     alpha: Tensor | None = None
-    """(M, M) in 0..1 where the photograph shows the object, where that was known before the run."""
+    """(M, M) in 0..1 where the photograph shows the object: given, the photograph's own, or the ``masker`` component's
+    answer. The mesh is cut out there; None: it keeps the background."""
 
     def __repr__(self) -> str:
         report = self.report
@@ -71,7 +72,7 @@ class Reconstruction:
     @cached_property
     def viewer(self) -> Viewer:
         """What pictures of the scene are made by."""
-        return Viewer(self.config.camera, self.source, self.depth, self.albedo, self.pose, self.light)
+        return Viewer(self.config.camera, self.source, self.depth, self.albedo, self.pose, self.light, self.alpha)
 
     @cached_property
     def _editing(self) -> Editing:
@@ -192,7 +193,7 @@ class Reconstruction:
         shaded_only: bool = False,
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view. Positive yaw turns a face to the image's left,
-        positive pitch down. ``shaded_only`` shows the bare shape."""
+        positive pitch down. ``shaded_only`` shows the bare shape, under ``light`` or two lamps of its own."""
         return self.viewer.render(yaw_deg, pitch_deg, light, size=size, shaded_only=shaded_only)
 
     def rotate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +23,8 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
+from gan2shape_hub.rendering.mesh_renderer import CLAY
+from gan2shape_hub.rendering.scene import canonical, resized
 from gan2shape_hub.results.edit import LightLike, as_light, relight, relight_background, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, build_mesh, to_trimesh
@@ -69,6 +72,8 @@ class Viewer:
     """Canonical frame to the photograph's view, batch of one."""
     light: Light
     """The photograph's, batch of one."""
+    alpha: Tensor | None = None
+    """(M, M) in 0..1 where the photograph shows the object, which the mesh is cut out by; None: it keeps everything."""
     max_stretch: float = MAX_STRETCH
     """The mesh is cut where the surface is stretched more than this (silhouettes)."""
     mesh_side: int = MESH_SIDE
@@ -100,6 +105,15 @@ class Viewer:
         return render_view(self.depth[None], texture, self.pose, self.camera).image[0].clamp(-1, 1)
 
     @cached_property
+    def canonical_mask(self) -> Tensor | None:
+        """(S, S) in 0..1 where the sheet is the object; what the photograph hides of it lies behind its outline. None
+        without ``alpha``."""
+        if self.alpha is None:
+            return None
+        alpha = resized(self.alpha[None, None].to(self.depth), self.depth.shape[-1])
+        return canonical(alpha, self.depth[None], self.pose, self.camera, padding="zeros")[0, 0].clamp(0, 1)
+
+    @cached_property
     def baked(self) -> BakedTexture:
         """The photograph in the canonical frame, and where it shows the texel."""
         return bake_texture(self.source, self.depth, self.albedo, self.pose, self.light, self.camera)
@@ -117,7 +131,9 @@ class Viewer:
     def build_sheet(self, max_stretch: float) -> SheetMesh:
         """The same with another cut."""
         upsample = 2 if 2 * self.depth.shape[-1] <= self.mesh_side else 1
-        return build_mesh(self.depth, self.camera, max_stretch=max_stretch, upsample=upsample)
+        if self.alpha is not None and max_stretch == MAX_STRETCH:
+            max_stretch = math.inf  # the outline is known: what is steep inside it is a jaw or an ear, and no curtain
+        return build_mesh(self.depth, self.camera, mask=self.canonical_mask, max_stretch=max_stretch, upsample=upsample)
 
     def mesh(self, max_stretch: float) -> trimesh.Trimesh:
         """Textured mesh: y up, z toward the viewer, one unit wide."""
@@ -137,16 +153,18 @@ class Viewer:
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view (see ``Reconstruction.render``)."""
         poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(self.sheet))
+        clay = shaded_only and light is not None
         rendered = render_mesh(
             self.sheet.vertices,
             self.sheet.faces,
             self.sheet.uv,
-            self.lit_texture(light),
+            self.source.new_tensor(CLAY)[:, None, None].expand(3, 2, 2) * 2 - 1 if clay else self.lit_texture(light),
             frame_poses(poses, self.sheet, self.camera),
             self.camera,
             size,
+            light=self.as_light(light) if clay else None,
             background=BACKGROUND,
-            shaded_only=shaded_only,
+            shaded_only=shaded_only and not clay,
             supersample=supersample,
         )
         return to_pil(rendered.image[0])
