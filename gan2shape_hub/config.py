@@ -231,7 +231,8 @@ class ScheduleConfig:
     the paper."""
     light_walk_size: int = 0
     """Side in pixels of the pictures under other lights, and of the sheet that is read off them, where the checkpoint
-    knows directions of light; 0 in the paper. At the generator's taps they are cheap."""
+    knows directions of light; bundle adjustment is left out then. 0 in the paper. At the generator's taps pictures are
+    cheap."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
