@@ -26,6 +26,14 @@ class InputError(CodedError, ValueError):
     code = "input"
 
 
+class InputWarning(UserWarning):
+    """An input can be used, but not all of it or not as it should be. Codes: ``several-frames``, ``face-cut``."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ConfigError(CodedError, ValueError):
     """A configuration is malformed; the message names the key and what is allowed."""
 

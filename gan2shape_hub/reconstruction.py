@@ -18,6 +18,8 @@ from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.editing import Editing
+from gan2shape_hub.generator import Generator
+from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose
 from gan2shape_hub.report import RunReport
@@ -285,6 +287,14 @@ class Reconstruction:
             turntable=turntable,
             video=video,
             yaw_limit_deg=self.config.rotation_limit_deg[0],
+        )
+
+    def with_generator(self, generator: Generator | None) -> Reconstruction:
+        """The same with ``generator`` for edits through the GAN. None: without any, which leaves the rest; what is kept
+        for long, of many checkpoints, then keeps none of these in memory."""
+        projection = None if generator is None else LatentProjection(generator, self.config.projection)
+        return dataclasses.replace(
+            self, editor=dataclasses.replace(self.editor, generator=generator, projection=projection)
         )
 
     def cpu(self) -> Reconstruction:

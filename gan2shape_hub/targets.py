@@ -20,7 +20,7 @@ from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.align import align_photograph
 from gan2shape_hub.stages.mask import Masker
-from gan2shape_hub.stages.prepare import MIN_SIDE, ImageSource, load_image, prepare_square
+from gan2shape_hub.stages.prepare import MAX_PIXELS, MIN_SIDE, ImageSource, load_image, prepare_square
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,16 @@ def prepare_photograph(
     align: bool = True,
     face_index: int | None = None,
     label: str = "image",
+    max_pixels: int = MAX_PIXELS,
 ) -> PreparedPhotograph:
     """Read a photograph and cut its square (see ``GAN2ShapePipeline.prepare``); what is prepared already stays as it
-    is. ``label`` is what messages call a photograph that is no file."""
+    is. ``label`` is what messages call a photograph that is no file; ``max_pixels`` is ``load_image``'s."""
     if isinstance(photograph, PreparedPhotograph):
         return photograph
     path = str(photograph) if isinstance(photograph, (str, Path)) else None
     label = label if path is None else f"'{path}'"
     how = config.align if align else "none"
-    image = load_image(photograph, name=label)
+    image = load_image(photograph, max_pixels=max_pixels, name=label)
     alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment)
     return PreparedPhotograph(alignment, path)
 

@@ -70,7 +70,7 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
                 align=not options.no_align,
                 tuned=options.tune,
             )
-        notes = list(dict.fromkeys(str(w.message) for w in said if w.category is UserWarning))
+        notes = list(dict.fromkeys(str(w.message) for w in said if issubclass(w.category, UserWarning)))
         given = dataclasses.replace(result.report.input, image=photograph.name)
         result = result.with_report(checkpoint=options.checkpoint, input=given, warnings=tuple(notes))
         result.save(target, turntable=not options.no_turntable)

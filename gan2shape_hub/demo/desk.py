@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,177 +11,136 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from gan2shape_hub.cancel import StopsBetweenOperations
-from gan2shape_hub.demo import edits, files
-from gan2shape_hub.demo.edits import BallLight
-from gan2shape_hub.demo.estimate import FIXED, Speeds, calibrate, in_words
-from gan2shape_hub.demo.line import Line
+from gan2shape_hub.demo import results
 from gan2shape_hub.demo.markup import command_box, progress_card
-from gan2shape_hub.demo.messages import told
-from gan2shape_hub.demo.shelf import DemoError, Shelf
-from gan2shape_hub.demo.subject import Subject, draw_sample, prepare_photograph
-from gan2shape_hub.demo.work import Finished, Report, reconstruct
-from gan2shape_hub.demo.workspace import Session, Workspace
+from gan2shape_hub.demo.results import DOWNLOADS, Finished
+from gan2shape_hub.demo.runs import Order, Report, Workshop, in_words
+from gan2shape_hub.demo.shelf import Shelf, Subject
+from gan2shape_hub.demo.visitors import DemoError, Session, Workspace, told
 from gan2shape_hub.errors import Cancelled
-from gan2shape_hub.plan import Abilities, Images, Step, plan
 from gan2shape_hub.results.image_files import to_pil
 
-ORDER = ("instant", "fast", "balanced")
-"""Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
-on a CPU and is not."""
+MAX_WAITING = 8
+"""Visitors before whom another one is not let into the line."""
 
 
 class Desk:
-    """Everything the demo holds: visitors, the checkpoint in memory, the line, measured speeds."""
+    """Everything the demo holds: visitors, the checkpoint in memory, the work under way."""
 
     def __init__(self, workspace: Workspace | None = None, shelf: Shelf | None = None) -> None:
         self.workspace = workspace or Workspace()
         self.shelf = shelf or Shelf()
-        self.line = Line()
-        self._speeds: dict[str, Speeds] = {}
-
-    # -- visitors ------------------------------------------------------------------------------------------------
+        self.workshop = Workshop(self.shelf)
 
     def session(self, request: gr.Request | None) -> Session:
         return self.workspace.session(getattr(request, "session_hash", None))
 
-    def finished(self, request: gr.Request | None) -> tuple[Session, Finished]:
-        session = self.session(request)
-        if session.finished is None:
-            raise DemoError("there is no result yet, or it was removed to make room: press Reconstruct first.")
-        return session, session.finished
-
-    # -- checkpoints, presets, estimates -------------------------------------------------------------------------
-
-    def checkpoints(self) -> list[tuple[str, str]]:
-        return [(self.shelf.label(name), name) for name in self.shelf.listed]
-
-    def presets(self, checkpoint: str) -> list[str]:
-        """Presets of a checkpoint that are offered; its default where it has none of the usual names."""
-        config = self.shelf.config(checkpoint)
-        return [name for name in ORDER if name in config.schedules] or [config.default_preset]
-
-    def speeds(self, checkpoint: str) -> Speeds:
-        return self._speeds.setdefault(checkpoint, Speeds())
+    # -- choosing ------------------------------------------------------------------------------------------------
 
     @told
     def checkpoint_chosen(self, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:
         """Presets of the checkpoint that was chosen or typed; whatever was prepared for another one is dropped."""
-        presets = self.presets(checkpoint)
+        presets, default = self.shelf.presets(checkpoint)
         self.session(request).subject = None
         config = self.shelf.config(checkpoint)
         note = f"{config.description or config.category}. Licence: {config.license}."
-        default = config.default_preset if config.default_preset in presets else presets[0]
         return gr.Radio(choices=[(p, p) for p in presets], value=default), note, None, None, ""
 
     @told
     def estimates(self, checkpoint: str, tuned: bool, request: gr.Request) -> Any:
-        """The presets with the time each takes on this machine. The first time it is measured, which loads the
-        checkpoint and takes some seconds; a run, which wants the machine for itself, puts that off."""
-        config, speeds, presets = self.shelf.config(checkpoint), self.speeds(checkpoint), self.presets(checkpoint)
-
-        def steps_of(name: str, photograph: bool) -> tuple[Step, ...]:
-            schedule = config.schedules[name]
-            schedule = schedule if tuned else dataclasses.replace(schedule, tune_iterations=0)
-            can = Abilities.of(config, bool(speeds.pretrained))
-            return plan(schedule, can, Images(photographs=int(photograph)))
-
-        def needed() -> set[str]:
-            return {FIXED.name} | {step.name for name in presets for step in steps_of(name, True)}
-
-        if speeds.pretrained is None or needed() - set(speeds.seconds):
-            try:
-                with (
-                    self.shelf.use(checkpoint, patience_s=5) as pipeline,
-                    StopsBetweenOperations(lambda: len(self.line)),
-                ):
-                    speeds.pretrained = "depth_net" in pipeline.components
-                    calibrate(pipeline, speeds, needed())
-            except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used
-                return gr.skip()
+        """The presets with the time each takes on this machine; unchanged while that cannot be measured."""
         subject = self.session(request).subject
-        choices = []
-        for name in presets:
-            seconds = speeds.of(steps_of(name, subject is not None and subject.is_photograph))
-            choices.append((name if seconds is None else f"{name} · about {in_words(seconds)}", name))
-        return gr.Radio(choices=choices)
-
-    # -- making --------------------------------------------------------------------------------------------------
+        try:
+            times = self.workshop.estimates(checkpoint, subject is not None and subject.is_photograph, tuned)
+        except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used
+            return gr.skip()
+        return gr.Radio(
+            choices=[(name if s is None else f"{name} · about {in_words(s)}", name) for name, s in times.items()]
+        )
 
     @told
     def photograph_chosen(
-        self, path: str | None, checkpoint: str, face: int | None, cut_out: bool, request: gr.Request
+        self, photograph: dict[str, Any] | None, checkpoint: str, face: int | None, cut_out: bool, request: gr.Request
     ) -> tuple[Any, ...]:
-        """Prepare a photograph: (photograph, crop, mask, note, faces to choose from)."""
+        """Prepare an uploaded photograph: (crop, mask, note, faces to choose from)."""
         session = self.session(request)
-        if path is None:
-            session.subject = None
-            return gr.skip(), None, None, "", gr.Dropdown(visible=False)
+        session.subject = None
+        if photograph is None:
+            return None, None, "", gr.Dropdown(visible=False)
+        path = photograph["path"]
         self.workspace.own(session, path)
-        try:
-            subject = prepare_photograph(path, checkpoint, self.shelf, face_index=face or None, align=not cut_out)
-        except DemoError as error:
-            session.subject = None
-            gr.Warning(str(error), title="This photograph cannot be used", duration=12)
-            return None, None, None, "", gr.Dropdown(visible=False)
-        session.subject = subject
+        session.subject = subject = self.shelf.photograph(path, checkpoint, face_index=face or None, align=not cut_out)
         names = ["the largest", *(f"number {k + 1} by size" for k in range(1, subject.faces))]
-        choice = gr.Dropdown(
-            choices=[(name, k) for k, name in enumerate(names)], value=face or 0, visible=subject.faces > 1
-        )
-        return gr.skip(), *self._prepared(session, subject), choice
+        choices = [(name, k) for k, name in enumerate(names)]
+        return *_prepared(session, subject), gr.Dropdown(choices=choices, value=face or 0, visible=len(names) > 1)
 
     @told
     def face_wanted(self, seed: float | None, variety: float, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:
         """Let the generator draw a face: (crop, mask, note)."""
         session = self.session(request)
-        session.subject = draw_sample(checkpoint, self.shelf, int(seed or 0), variety)
-        return self._prepared(session, session.subject)
+        session.subject = self.shelf.drawn(checkpoint, int(seed or 0), variety)
+        return _prepared(session, session.subject)
 
     @staticmethod
     def random_seed() -> int:
         return random.SystemRandom().randrange(1_000_000)
 
-    def _prepared(self, session: Session, subject: Subject) -> tuple[str, str, str]:
-        crop = subject.crop if subject.crop.width <= 512 else subject.crop.resize((512, 512), Image.Resampling.LANCZOS)
-        return (
-            self._picture(session, "crop.jpg", crop),
-            self._picture(session, "mask.jpg", subject.masked),
-            subject.note,
-        )
+    # -- making --------------------------------------------------------------------------------------------------
 
     @told
-    def run(self, preset: str, seed: float | None, tuned: bool, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """The whole work, as (progress card, Start, Stop)."""
+    def begin(self, preset: str, seed: float | None, tuned: bool, request: gr.Request) -> tuple[Any, ...]:
+        """Take an order, which `run` carries out when Gradio's queue comes to it: (progress card, Start, Stop)."""
         session = self.session(request)
-        subject = session.subject
-        if subject is None:
+        if session.subject is None:
             raise DemoError("choose a photograph, or let the generator draw a face, first.")
-        options = {"preset": preset, "seed": int(seed or 0), "tuned": bool(tuned and subject.is_photograph)}
-        busy = (gr.Button(interactive=False), gr.Button(interactive=True))
-        idle = (gr.Button(interactive=True), gr.Button(interactive=False))
-        last = Report("loading", "Starting")
+        before = self.workspace.waiting()
+        if before > MAX_WAITING:
+            raise DemoError(
+                f"{MAX_WAITING} visitors are waiting already: try again in a few minutes, or run the demo on your own "
+                "machine with `gan2shape demo`."
+            )
+        session.order = Order.of(session, session.subject, preset, seed, tuned)
+        text = f"Waiting in line, {before} before you" if before else "Starting"
+        return progress_card(Report("waiting", text)), *_buttons(True)
+
+    @told
+    def run(self, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """The whole work, as (progress card, Start, Stop). Nothing where the order was withdrawn while it waited."""
+        session = self.session(request)
+        order, last = session.order, Report("loading", "Starting")
+        if order is None or order.begun:
+            return
+        order.begun = True
         try:
-            yield progress_card(last), *busy
-            for item in reconstruct(session, subject, options, self.shelf, self.line, self.speeds):
+            for item in self.workshop.run(order):
+                session.touched = time.monotonic()
                 if isinstance(item, Finished):
                     self.workspace.finish(session, item)
-                    seconds = item.result.report.seconds
-                    text = f"Done in {in_words(seconds)}"
-                    quality = item.result.report.psnr_db
-                    if quality is not None:
-                        text += f"; the generator matches the photograph at {quality:.1f} dB"
-                    last = Report("done", text, 1.0, previews=last.previews)
-                else:
-                    last = item
-                yield progress_card(last), *(idle if last.state in ("stopped", "done") else busy)
+                    report = item.result.report
+                    text = f"Done in {in_words(report.seconds)}"
+                    if report.psnr_db is not None:
+                        text += f"; the generator matches the photograph at {report.psnr_db:.1f} dB"
+                    item = Report("done", text, 1.0, previews=last.previews)
+                last = item
+                yield progress_card(last), *_buttons(last.state not in ("stopped", "done"))
         except DemoError as error:
-            yield progress_card(Report("stopped", "Did not finish", previews=last.previews)), *idle
+            yield progress_card(Report("stopped", "Did not finish", previews=last.previews)), *_buttons(False)
             raise error
+        finally:
+            if session.order is order:
+                session.order = None
 
     @told
-    def stop(self, request: gr.Request) -> None:
-        self.session(request).ask_to_stop()
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        """(progress card, Start, Stop) where the order still waited; one that runs tells its end itself."""
+        session = self.session(request)
+        order = session.order
+        if order is None or order.begun:
+            if order is not None:
+                order.stop()
+            return (gr.skip(),) * 3
+        session.order = None
+        return progress_card(Report("stopped", "Stopped waiting.")), *_buttons(False)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -201,109 +160,87 @@ class Desk:
         finished = session.finished
         if finished is None or finished.id == shown:
             return (gr.skip(),) * 9
-        result = finished.result
-        files.forget_older(finished, session.folder)
-        model = files.viewer_file(finished, session.folder)
+        viewer = finished.result.viewer
+        results.forget_older(finished, session.folder)
+        model = results.file_of(finished, session.folder, "textured")
         compared = (
-            self._picture(session, "input.jpg", to_pil(result.source)),
-            self._picture(session, "reconstruction.jpg", _enlarged(to_pil(result.reconstruction))),
+            session.picture("input.jpg", to_pil(viewer.source)),
+            session.picture("reconstruction.jpg", _enlarged(to_pil(viewer.reconstruction))),
         )
         return (
             finished.id,
             str(model),
             "Textured",
             compared,
-            self._picture(session, "depth.png", _enlarged(files.depth_picture(finished))),
-            self._picture(session, "normals.png", _enlarged(files.normals_picture(finished))),
-            command_box(files.command(finished)),
-            files.settings(finished),
+            session.picture("depth.png", _enlarged(results.depth_picture(viewer))),
+            session.picture("normals.png", _enlarged(results.normals_picture(viewer))),
+            command_box(results.command(finished)),
+            results.settings(finished),
             gr.Button(visible=finished.subject.is_photograph),
         )
 
     @told
     def surface(self, kind: str, request: gr.Request) -> str:
         """The file for the viewer: the model with its texture, or its bare shape."""
-        session, finished = self.finished(request)
-        return str(files.viewer_file(finished, session.folder, textured=kind != "Shape"))
+        session = self.session(request)
+        return str(results.file_of(own_result(session), session.folder, kind.lower()))
 
     @told
     def make_files(self, request: gr.Request) -> Iterator[list[Any]]:
         """The downloads as they are ready, one button each, and the turntable for the page."""
         session = self.session(request)
         finished = session.finished
-        ready: dict[str, Path] = {}
         if finished is None:
-            yield [gr.skip()] * (len(files.DOWNLOADS) + 1)
             return
+        yield [*(_button(kind, None) for kind in DOWNLOADS), None]
+        wanted = lambda: session.finished is finished and not session.closed  # noqa: E731
+        for made, path in results.make_all(finished, session.folder, wanted):
+            buttons = [_button(kind, path) if kind == made else gr.skip() for kind in DOWNLOADS]
+            yield [*buttons, str(path) if made == "turntable" else gr.skip()]
 
-        def wanted() -> bool:
-            return session.finished is finished and not session.closed
-
-        yield [*(self._button(d, None) for d in files.DOWNLOADS), None]
-        for download, path in files.make_all(finished, session.folder, wanted):
-            ready[download.key] = path
-            now = [self._button(d, ready[d.key]) if d.key == download.key else gr.skip() for d in files.DOWNLOADS]
-            yield [*now, str(path) if download.key == "turntable" else gr.skip()]
-
-    @staticmethod
-    def _button(download: files.Download, path: Path | None) -> Any:
-        if path is None:
-            return gr.DownloadButton(f"{download.label} …", value=None, interactive=False)
-        size = path.stat().st_size
-        told_size = f"{size / 1e6:.1f} MB" if size > 1e5 else f"{max(size // 1000, 1)} kB"
-        return gr.DownloadButton(f"{download.label} · {told_size}", value=str(path), interactive=True)
-
-    # -- editing -------------------------------------------------------------------------------------------------
-
-    @told
-    def relight(self, right: float, up: float, ambient: float, diffuse: float, request: gr.Request) -> str:
-        session, finished = self.finished(request)
-        finished.cache.pop("edited", None)
-        ball = BallLight(right, up, ambient, diffuse)
-        return self._picture(session, "relit.jpg", edits.relit(finished, ball), quality=88)
-
-    @told
-    def relight_through_gan(self, right: float, up: float, ambient: float, diffuse: float, request: gr.Request) -> str:
-        session, finished = self.finished(request)
-        picture = edits.relit_through_gan(finished, BallLight(right, up, ambient, diffuse), self.shelf)
-        finished.cache["edited"] = picture
-        return self._picture(session, "relit_gan.jpg", picture)
+    # -- editing (the other edits are the endpoints') --------------------------------------------------------------
 
     @told
     def paste(self, right: float, up: float, ambient: float, diffuse: float, request: gr.Request) -> Any:
-        session, finished = self.finished(request)
-        ball = BallLight(right, up, ambient, diffuse)
-        whole = edits.relit_in_photograph(finished, ball, finished.cache.get("edited"))
-        return gr.Image(value=self._picture(session, "pasted.jpg", whole.convert("RGB")), visible=True)
+        """The light of the sliders inside the photograph: as the generator made it, where that was the last edit."""
+        session = self.session(request)
+        finished = own_result(session)
+        ball = (right, up, ambient, diffuse)
+        whole = results.relit_in_photograph(finished, ball, finished.cache.get("edited"))
+        return gr.Image(value=session.picture("pasted.jpg", whole.convert("RGB")), visible=True)
 
     @told
-    def turn(self, yaw: float, pitch: float, request: gr.Request) -> str:
-        session, finished = self.finished(request)
-        return self._picture(session, "turned.jpg", edits.turned(finished, yaw, pitch), quality=88)
+    def strip(self, pitch: float, photographic: bool, request: gr.Request) -> list[tuple[str, str]]:
+        session = self.session(request)
+        name, shelf = ("view_gan.jpg", self.shelf) if photographic else ("view.jpg", None)
+        views = results.strip(own_result(session), pitch, shelf)
+        return [(session.picture(name, picture, keep=12), caption) for picture, caption in views]
 
-    @told
-    def turn_through_gan(self, yaw: float, pitch: float, request: gr.Request) -> str:
-        session, finished = self.finished(request)
-        return self._picture(session, "turned_gan.jpg", edits.turned_through_gan(finished, yaw, pitch, self.shelf))
 
-    @told
-    def strip(self, pitch: float, request: gr.Request) -> list[tuple[str, str]]:
-        session, finished = self.finished(request)
-        return self._gallery(session, "view.jpg", edits.strip(finished, pitch))
+def own_result(session: Session) -> Finished:
+    """The session's result; DemoError where there is none."""
+    if session.finished is None:
+        raise DemoError("there is no result yet, or it was removed to make room: press Reconstruct first.")
+    return session.finished
 
-    @told
-    def strip_through_gan(self, pitch: float, request: gr.Request) -> list[tuple[str, str]]:
-        session, finished = self.finished(request)
-        return self._gallery(session, "view_gan.jpg", edits.strip_through_gan(finished, pitch, self.shelf))
 
-    def _gallery(self, session: Session, name: str, pictures: list[tuple[Image.Image, str]]) -> list[tuple[str, str]]:
-        return [(self._picture(session, name, picture, keep=12), caption) for picture, caption in pictures]
+def _prepared(session: Session, subject: Subject) -> tuple[str, str, str]:
+    crop = subject.crop if subject.crop.width <= 512 else subject.crop.resize((512, 512), Image.Resampling.LANCZOS)
+    return session.picture("crop.jpg", crop), session.picture("mask.jpg", subject.masked), subject.note
 
-    @staticmethod
-    def _picture(session: Session, name: str, picture: Image.Image, *, quality: int = 93, keep: int = 3) -> str:
-        path = session.new_file(name, keep)
-        picture.save(path, quality=quality)
-        return str(path)
+
+def _buttons(busy: bool) -> tuple[Any, Any]:
+    """Start and Stop."""
+    return gr.Button(interactive=not busy), gr.Button(interactive=busy)
+
+
+def _button(kind: str, path: Path | None) -> Any:
+    label = DOWNLOADS[kind][0]
+    if path is None:
+        return gr.DownloadButton(f"{label} …", value=None, interactive=False)
+    size = path.stat().st_size
+    told_size = f"{size / 1e6:.1f} MB" if size > 1e5 else f"{max(size // 1000, 1)} kB"
+    return gr.DownloadButton(f"{label} · {told_size}", value=str(path), interactive=True)
 
 
 def _enlarged(picture: Image.Image, side: int = 512) -> Image.Image:

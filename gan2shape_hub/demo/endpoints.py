@@ -1,4 +1,4 @@
-"""What other programs can call, by gradio_client, HTTP or MCP. docs/demo.md describes each endpoint."""
+"""What other programs can call, by gradio_client, HTTP or MCP (docs/demo.md); the page's edits are the same."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from gan2shape_hub.demo import edits, files
-from gan2shape_hub.demo.desk import Desk
-from gan2shape_hub.demo.edits import BallLight
-from gan2shape_hub.demo.messages import told
-from gan2shape_hub.demo.shelf import DemoError
-from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
-from gan2shape_hub.demo.work import Finished, reconstruct
-from gan2shape_hub.demo.workspace import Session
+from gan2shape_hub.demo import results
+from gan2shape_hub.demo.desk import Desk, own_result
+from gan2shape_hub.demo.results import DOWNLOADS, Finished
+from gan2shape_hub.demo.runs import Order
+from gan2shape_hub.demo.visitors import DemoError, Session, told
 
 
 class Endpoints:
@@ -27,10 +24,21 @@ class Endpoints:
         """The caller's session; a new one for each call that comes by MCP, whose callers look like one to Gradio."""
         return self.desk.session(None if _by_mcp(request) else request)
 
+    def _result(self, result_id: str | None, request: gr.Request | None) -> tuple[Session, Finished]:
+        if not result_id:
+            if _by_mcp(request):
+                raise DemoError("name the result_id that /reconstruct answered.")
+            session = self.desk.session(request)
+            return session, own_result(session)
+        found = self.desk.workspace.result(result_id)
+        if found is None:
+            raise DemoError("there is no result of that id (any more): call /reconstruct first.")
+        return found
+
     @told
     def reconstruct(
         self,
-        image: str | None = None,
+        image: dict[str, Any] | None = None,
         seed: float | None = None,
         preset: str = "",
         checkpoint: str = "",
@@ -55,37 +63,35 @@ class Endpoints:
             The textured model (GLB), the reconstruction as a picture, and a dictionary: result_id, the command that
             repeats the run, and the run's settings.
         """
-        desk = self.desk
-        session = self._session(request)
-        checkpoint = checkpoint or desk.shelf.default
-        config = desk.shelf.config(checkpoint)
-        preset = preset or (config.default_preset if config.default_preset in desk.presets(checkpoint) else "")
-        if preset not in config.schedules:
-            raise DemoError(f"the preset is '{preset}', must be one of {', '.join(desk.presets(checkpoint))}.")
+        shelf, session = self.desk.shelf, self._session(request)
+        checkpoint = checkpoint or shelf.default
+        presets, default = shelf.presets(checkpoint)
+        preset = preset or default
+        if preset not in shelf.config(checkpoint).schedules:
+            raise DemoError(f"the preset is '{preset}', must be one of {', '.join(presets)}.")
         if image is not None:
-            desk.workspace.own(session, image)
-            subject = prepare_photograph(image, checkpoint, desk.shelf, face_index=int(face) or None)
+            self.desk.workspace.own(session, image["path"])
+            subject = shelf.photograph(image["path"], checkpoint, face_index=int(face or 0) or None)
         elif seed is not None:
-            subject = draw_sample(checkpoint, desk.shelf, int(seed))
+            subject = shelf.drawn(checkpoint, int(seed))
         else:
             raise DemoError("give either an image or the seed of a generated one.")
-        options = {"preset": preset, "seed": int(run_seed), "tuned": bool(tuned and subject.is_photograph)}
-        finished = None
-        for item in reconstruct(session, subject, options, desk.shelf, desk.line, desk.speeds):
-            if isinstance(item, Finished):
-                finished = item
-            elif item.state == "stopped":
-                raise DemoError("the run was stopped.")
-            else:
-                progress(item.fraction, desc=item.text)
-        if finished is None:
-            raise DemoError("the run ended without a result: try again.")
-        files.forget_older(finished, session.folder)
-        desk.workspace.finish(session, finished)
-        model = files.file_of(finished, session.folder, files.DOWNLOADS[0])
-        picture = edits.turned(finished, 0, 0)
-        told_settings = {"result_id": finished.id, **files.settings(finished)}
-        return str(model), desk._picture(session, "reconstruction.png", picture), told_settings
+        session.order = order = Order.of(session, subject, preset, run_seed, tuned)
+        order.begun = True
+        try:
+            for item in self.desk.workshop.run(order):
+                if isinstance(item, Finished):
+                    self.desk.workspace.finish(session, item)
+                elif item.state == "stopped":
+                    raise DemoError("the run was stopped.")
+                else:
+                    progress(item.fraction, desc=item.text)
+        finally:
+            session.order = None
+        results.forget_older(item, session.folder)
+        picture = session.picture("reconstruction.png", results.turned(item, 0, 0))
+        model = str(results.file_of(item, session.folder, "glb"))
+        return model, picture, {"result_id": item.id, **results.settings(item)}
 
     @told
     def stop(self, request: gr.Request | None = None) -> str:
@@ -109,11 +115,10 @@ class Endpoints:
         Returns:
             The image, and its seed.
         """
-        desk = self.desk
-        seed = desk.random_seed() if seed is None else int(seed)
-        checkpoint = checkpoint or desk.shelf.default
-        subject = draw_sample(checkpoint, desk.shelf, seed, None if variety < 0 else variety)
-        return desk._picture(self._session(request), "sample.png", subject.crop), seed
+        shelf = self.desk.shelf
+        seed = self.desk.random_seed() if seed is None else int(seed)
+        subject = shelf.drawn(checkpoint or shelf.default, seed, None if variety < 0 else variety)
+        return self._session(request).picture("sample.png", subject.crop), seed
 
     @told
     def relight(
@@ -138,12 +143,9 @@ class Endpoints:
             The picture: 512 pixels, or the generator's size.
         """
         session, finished = self._result(result_id, request)
-        ball = BallLight(right, up, ambient, diffuse)
-        if photographic:
-            picture = edits.relit_through_gan(finished, ball, self.desk.shelf)
-        else:
-            picture = edits.relit(finished, ball)
-        return self.desk._picture(session, "relit.png", picture)
+        picture = results.relit(finished, (right, up, ambient, diffuse), self.desk.shelf if photographic else None)
+        finished.cache["edited"] = picture if photographic else None
+        return session.picture("relit_gan.png", picture) if photographic else session.picture("relit.jpg", picture)
 
     @told
     def rotate(
@@ -165,11 +167,8 @@ class Endpoints:
             The picture: 384 pixels, or the generator's size.
         """
         session, finished = self._result(result_id, request)
-        if photographic:
-            picture = edits.turned_through_gan(finished, yaw, pitch, self.desk.shelf)
-        else:
-            picture = edits.turned(finished, yaw, pitch)
-        return self.desk._picture(session, "rotated.png", picture)
+        picture = results.turned(finished, yaw, pitch, self.desk.shelf if photographic else None)
+        return session.picture("turned_gan.png", picture) if photographic else session.picture("turned.jpg", picture)
 
     @told
     def download(self, result_id: str = "", kind: str = "obj", request: gr.Request | None = None) -> str:
@@ -183,20 +182,9 @@ class Endpoints:
             The file.
         """
         session, finished = self._result(result_id, request)
-        known = {download.key: download for download in files.DOWNLOADS}
-        if kind not in known:
-            raise DemoError(f"the kind of file is '{kind}', must be one of {', '.join(known)}.")
-        return str(files.file_of(finished, session.folder, known[kind]))
-
-    def _result(self, result_id: str, request: gr.Request | None) -> tuple[Session, Finished]:
-        if not result_id:
-            if _by_mcp(request):
-                raise DemoError("name the result_id that /reconstruct answered.")
-            return self.desk.finished(request)
-        found = self.desk.workspace.result(result_id)
-        if found is None:
-            raise DemoError("there is no result of that id (any more): call /reconstruct first.")
-        return found
+        if kind not in DOWNLOADS:
+            raise DemoError(f"the kind of file is '{kind}', must be one of {', '.join(DOWNLOADS)}.")
+        return str(results.file_of(finished, session.folder, kind))
 
 
 def _by_mcp(request: gr.Request | None) -> bool:

@@ -9,12 +9,11 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from gan2shape_hub.demo import files, markup
+from gan2shape_hub.demo import markup
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.endpoints import Endpoints
-from gan2shape_hub.demo.photograph import Photograph
-from gan2shape_hub.demo.quick import ball_of_preset
-from gan2shape_hub.demo.workspace import LIFETIME_S, Comings
+from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
+from gan2shape_hub.demo.visitors import LIFETIME_S, Comings
 from gan2shape_hub.results.edit import LIGHT_PRESETS
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
@@ -22,6 +21,9 @@ MAX_UPLOAD = "20mb"
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**QUIET, "queue": False}
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
+RUN = {"concurrency_id": "runs", "concurrency_limit": 1}
+RAW = {"preprocess": False}
+"""Uploads come as Gradio stored them. It would open a photograph itself, and call a damaged one "Error"."""
 EDIT = {"api_visibility": "private", "concurrency_id": "edits", "concurrency_limit": 2, "show_progress": "minimal"}
 
 
@@ -31,7 +33,8 @@ def build(desk: Desk) -> gr.Blocks:
     os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
     gr.set_static_paths([str(path) for path in EXAMPLES])  # shown from where they are: the folder is the visitors' own
     with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
-        _endpoints(Endpoints(desk))  # first: events of the page are named too, after their handlers
+        endpoints = Endpoints(desk)
+        _endpoints(endpoints)  # first: events of the page are named too, after their handlers
         gr.HTML(markup.HEADER)
         shown = gr.State()
         with gr.Row(equal_height=False):
@@ -45,21 +48,19 @@ def build(desk: Desk) -> gr.Blocks:
                 results = gr.Column(elem_id="results", elem_classes="waiting")
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = _look(desk)
-                    light = _light(desk)
-                    turn = _turn(desk)
+                    light = _light(desk, endpoints, shown)
+                    turn = _turn(desk, endpoints, shown)
                     take = _take()
         gr.HTML(markup.FOOTER)
 
         outputs = [make["card"], make["start"], make["stop"]]
-        ran = make["start"].click(
-            desk.run,
-            [make["preset"], make["run_seed"], make["tuned"]],
-            outputs,
-            **QUIET,
-            concurrency_id="runs",
-            concurrency_limit=desk.line.max_waiting + 2,  # the desk's own line decides who works
+        order = [make["preset"], make["run_seed"], make["tuned"]]
+        ran = (
+            make["start"]
+            .click(desk.begin, order, outputs, **AT_ONCE)
+            .success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
         )
-        make["stop"].click(desk.stop, None, None, **AT_ONCE)
+        make["stop"].click(desk.stop, None, outputs, **AT_ONCE)
         ran.then(desk.make_room, None, [empty, results], **AT_ONCE).then(
             desk.show,
             shown,
@@ -77,9 +78,9 @@ def build(desk: Desk) -> gr.Blocks:
             **QUIET,
         ).then(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
         # A new result brings its own pictures; the event fires only when the result is another one.
-        shown.change(desk.relight, light["values"], light["picture"], **QUIET)
-        shown.change(desk.turn, turn["values"], turn["picture"], **QUIET)
-        shown.change(desk.strip, turn["values"][1], turn["strip"], **QUIET)
+        shown.change(endpoints.relight, [shown, *light["values"]], light["picture"], **QUIET)
+        shown.change(endpoints.rotate, [shown, *turn["values"]], turn["picture"], **QUIET)
+        shown.change(desk.strip, [turn["values"][1], gr.State(False)], turn["strip"], **QUIET)
         shown.change(lambda: gr.Image(value=None, visible=False), None, light["pasted"], **AT_ONCE)
         shown.change(
             desk.make_files,
@@ -96,11 +97,11 @@ def build(desk: Desk) -> gr.Blocks:
 def _make(desk: Desk) -> dict[str, gr.Component]:
     """Choose or draw a picture, see how it is prepared, start and stop."""
     default = desk.shelf.default
-    presets = desk.presets(default)
+    presets, chosen = desk.shelf.presets(default)
     config = desk.shelf.config(default)
     with gr.Tabs(elem_id="sources"):
         with gr.Tab("Photograph", id="photograph") as photograph_tab:
-            photo = Photograph(
+            photo = gr.Image(
                 label="A face from the front: drop, paste, upload or take a picture",
                 type="filepath",
                 image_mode=None,
@@ -133,14 +134,14 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     note = gr.HTML("", elem_id="note", elem_classes="note")
     preset = gr.Radio(
         presets,
-        value=config.default_preset if config.default_preset in presets else presets[0],
+        value=chosen,
         label="Preset",
         info="Times are measured on this machine",
         elem_id="preset",
     )
     with gr.Accordion("Options", open=False, elem_id="options"):
         checkpoint = gr.Dropdown(
-            desk.checkpoints(),
+            [(desk.shelf.label(name), name) for name in desk.shelf.listed],
             value=default,
             label="Category",
             info="A folder or the id of a Hub repository; one is in memory at a time",
@@ -157,11 +158,14 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
 
     prepared = [crop, mask, note]
     timed = {"fn": desk.estimates, "inputs": [checkpoint, tuned], "outputs": preset, **QUIET}
-    photo_inputs, photo_outputs = [photo, checkpoint, face, cut_out], [photo, *prepared, face]
-    gr.on([photo.change, face.input, cut_out.input], desk.photograph_chosen, photo_inputs, photo_outputs, **QUIET).then(
-        **timed
-    )
-    photograph_tab.select(desk.photograph_chosen, photo_inputs, photo_outputs, **QUIET)
+    gr.on(
+        [photo.change, face.input, cut_out.input, photograph_tab.select],
+        desk.photograph_chosen,
+        [photo, checkpoint, face, cut_out],
+        [*prepared, face],
+        **QUIET,
+        **RAW,
+    ).success(**timed).failure(lambda: None, None, photo, **AT_ONCE)
     face_inputs = [seed, variety, checkpoint]
     gr.on(
         [drawn.click, seed.submit, generated_tab.select],
@@ -223,7 +227,7 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
     }
 
 
-def _light(desk: Desk) -> dict[str, gr.Component]:
+def _light(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Component]:
     """Another light, while the slider moves."""
     right, up, ambient, diffuse = ball_of_preset("left")
     with gr.Tab("Relight", id="relight"):
@@ -258,18 +262,18 @@ def _light(desk: Desk) -> dict[str, gr.Component]:
             elem_id="pasted",
             buttons=["download", "fullscreen"],
         )
-    gr.on([slider.change for slider in sliders], desk.relight, sliders, picture, **LIVE)
+    gr.on([slider.change for slider in sliders], endpoints.relight, [shown, *sliders], picture, **LIVE)
     ball.input(None, ball, sliders[:2], js="(p) => [p[0], p[1]]", **AT_ONCE)
     gr.on([s.input for s in sliders[:2]], None, sliders[:2], ball, js="(x, y) => [[x, y]]", **AT_ONCE)
     for name, chip in chips.items():
         values = list(ball_of_preset(name))
         chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
-    photographic.click(desk.relight_through_gan, sliders, picture, **EDIT)
+    photographic.click(endpoints.relight, [shown, *sliders, gr.State(True)], picture, **EDIT)
     paste.click(desk.paste, sliders, pasted, **EDIT)
     return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
 
 
-def _turn(desk: Desk) -> dict[str, gr.Component]:
+def _turn(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Component]:
     """Another side."""
     yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
     with gr.Tab("Rotate", id="rotate"):
@@ -294,10 +298,10 @@ def _turn(desk: Desk) -> dict[str, gr.Component]:
             elem_id="strip",
             buttons=["download_all", "fullscreen"],
         )
-    gr.on([yaw.change, pitch.change], desk.turn, [yaw, pitch], picture, **LIVE)
-    photographic.click(desk.turn_through_gan, [yaw, pitch], picture, **EDIT)
-    rendered.click(desk.strip, pitch, strip, **EDIT)
-    synthesised.click(desk.strip_through_gan, pitch, strip, **EDIT)
+    gr.on([yaw.change, pitch.change], endpoints.rotate, [shown, yaw, pitch], picture, **LIVE)
+    photographic.click(endpoints.rotate, [shown, yaw, pitch, gr.State(True)], picture, **EDIT)
+    rendered.click(desk.strip, [pitch, gr.State(False)], strip, **EDIT)
+    synthesised.click(desk.strip, [pitch, gr.State(True)], strip, **EDIT)
     return {"values": [yaw, pitch], "picture": picture, "strip": strip}
 
 
@@ -306,7 +310,8 @@ def _take() -> dict[str, gr.Component | list[gr.Component]]:
     with gr.Tab("Take away", id="take"):
         with gr.Row(elem_id="downloads"):
             buttons = [
-                gr.DownloadButton(f"{d.label} …", interactive=False, elem_id=f"get_{d.key}") for d in files.DOWNLOADS
+                gr.DownloadButton(f"{label} …", interactive=False, elem_id=f"get_{kind}")
+                for kind, (label, _) in DOWNLOADS.items()
             ]
         gr.HTML('<p class="note">The same result from the command line:</p>')
         command = gr.HTML("", elem_id="command")
@@ -318,7 +323,7 @@ def _take() -> dict[str, gr.Component | list[gr.Component]]:
 def _endpoints(endpoints: Endpoints) -> None:
     """Named endpoints, on components that nobody sees."""
     with gr.Column(visible=False):
-        image, picture, file = Photograph(type="filepath", image_mode=None), gr.Image(), gr.File()
+        image, picture, file = gr.Image(type="filepath"), gr.Image(), gr.File()
         seed, number, words = gr.Number(precision=0), gr.Number(), gr.Textbox()
         preset, checkpoint, result_id, kind = gr.Textbox(""), gr.Textbox(""), gr.Textbox(""), gr.Textbox("obj")
         run_seed, face = gr.Number(0, precision=0), gr.Number(0, precision=0)
@@ -326,13 +331,13 @@ def _endpoints(endpoints: Endpoints) -> None:
         variety, right, up = gr.Number(-1), gr.Number(-0.7), gr.Number(0.2)
         ambient, diffuse, yaw, pitch = gr.Number(0.4), gr.Number(0.8), gr.Number(30), gr.Number(0)
         trigger = gr.Button()
-    runs = {"concurrency_id": "runs"}
     trigger.click(
         endpoints.reconstruct,
         [image, seed, preset, checkpoint, run_seed, tuned, face],
         [model, picture, told],
         api_name="reconstruct",
-        **runs,
+        **RUN,
+        **RAW,
     )
     edit = {"concurrency_id": "edits"}
     trigger.click(endpoints.sample, [seed, variety, checkpoint], [picture, number], api_name="sample", **edit)

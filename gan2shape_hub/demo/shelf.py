@@ -1,32 +1,89 @@
-"""The checkpoints that can be chosen, of which one at a time is in memory."""
+"""What can be chosen: a checkpoint, of which one at a time is in memory, and a picture for it."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from gan2shape_hub import hub
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.demo.visitors import DemoError
+from gan2shape_hub.errors import InputError
 from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample
+from gan2shape_hub.targets import prepare_photograph
 
 VARIABLE = "GAN2SHAPE_CHECKPOINTS"
 """Environment variable: folders and Hub ids to offer, separated by commas, the default first."""
-ROOT = Path(__file__).resolve().parents[2]
+ORDER = ("instant", "fast", "balanced")
+"""Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
+on a CPU and is not."""
+MAX_PIXELS = 40_000_000
+"""Of a photograph. It stays in memory for pasting edits back, 120 MB at this size."""
+MASK_SIDE = 256
+
+TROUBLE = {
+    "not-an-image": "the photograph is in no known format: take a JPEG, PNG, WebP, TIFF, BMP or GIF file.",
+    "heic": "the photograph is a HEIC file: convert it to JPEG or PNG first.",
+    "corrupt": "the photograph is damaged: download or save it again.",
+    "too-small": "the photograph is too small, must be at least 32 pixels on each side: use a larger original.",
+    "too-large": f"the photograph is too large, must have at most {MAX_PIXELS:,} pixels: scale it down first.",
+    "no-face": "no face was found in the photograph: take one that shows a face from the front, 40 pixels or larger, "
+    "or tick 'already cut out'.",
+    "no-such-face": "the photograph does not show that many faces: choose another one, 0 is the largest.",
+    "face-too-small": "the face in the photograph is too small: use a larger original or a closer photograph.",
+}
+"""Code of an InputError -> what the visitor is told, who has neither our arguments nor our file names."""
+REMARKS = {
+    "several-frames": "The file has several frames: the first one is used.",
+    "face-cut": "The border cuts the face: what is missing is mirrored.",
+}
+"""Code of an InputWarning -> the same."""
 
 
-class DemoError(Exception):
-    """Something the visitor should know: one sentence with the remedy."""
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An image that is ready to be reconstructed with a checkpoint."""
 
+    checkpoint: str
+    item: PreparedPhotograph | Sample
+    """Handed to the pipeline."""
+    crop: Image.Image
+    """The square that will be seen, ``RGB``."""
+    mask: Image.Image
+    """``L``: the object where the photograph has transparency and the category uses it; else where the square shows
+    the photograph and not what was mirrored beyond its border."""
+    note: str
+    """One line about what was found."""
+    name: str = "photo"
+    """File name of the photograph, for the command that repeats the run."""
+    face_index: int | None = None
+    align: bool = True
 
-def listed_checkpoints() -> list[str]:
-    """What ``GAN2SHAPE_CHECKPOINTS`` lists, else ``hub.default_checkpoint``."""
-    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-    return [name for name in names if name] or [hub.default_checkpoint()]
+    @property
+    def masked(self) -> Image.Image:
+        """The square with what the mask leaves out in the dark, (256, 256): a mask alone says little."""
+        crop = self.crop.resize((MASK_SIDE, MASK_SIDE), Image.Resampling.LANCZOS)
+        dark = crop.convert("L").point(lambda v: 24 + v // 6).convert("RGB")
+        return Image.composite(crop, dark, self.mask)
+
+    @property
+    def is_photograph(self) -> bool:
+        return isinstance(self.item, PreparedPhotograph)
+
+    @property
+    def faces(self) -> int:
+        return self.item.faces if self.is_photograph else 0
 
 
 class Shelf:
@@ -52,16 +109,15 @@ class Shelf:
     def default(self) -> str:
         return self.listed[0]
 
+    @property
+    def loaded(self) -> str | None:
+        """Name of the checkpoint in memory."""
+        return self._loaded[0] if self._loaded else None
+
     def label(self, name: str) -> str:
         """How a checkpoint is called on the page."""
-        if name in self._configs:
-            return f"{self._configs[name].category} ({self._short(name)})"
-        return self._short(name)
-
-    @staticmethod
-    def _short(name: str) -> str:
-        path = Path(name)
-        return path.name if path.is_absolute() else name
+        short = Path(name).name if Path(name).is_absolute() else name
+        return f"{self._configs[name].category} ({short})" if name in self._configs else short
 
     def config(self, name: str) -> CategoryConfig:
         """The configuration of a checkpoint, without its weights where it is a folder; DemoError says what is
@@ -73,6 +129,13 @@ class Shelf:
             except (OSError, ValueError) as error:
                 raise DemoError(str(error)) from None
         return self._configs[name]
+
+    def presets(self, name: str) -> tuple[list[str], str]:
+        """Presets of a checkpoint that are offered (its default where it has none of the usual names), and the one that
+        is chosen at first."""
+        config = self.config(name)
+        offered = [preset for preset in ORDER if preset in config.schedules] or [config.default_preset]
+        return offered, config.default_preset if config.default_preset in offered else offered[0]
 
     def _checked(self, name: str) -> str:
         name = (name or "").strip() or self.default
@@ -112,11 +175,6 @@ class Shelf:
                 self._users -= 1
                 self._free.notify_all()
 
-    @property
-    def loaded(self) -> str | None:
-        """Name of the checkpoint in memory."""
-        return self._loaded[0] if self._loaded else None
-
     def _loading(self, name: str) -> GAN2ShapePipeline:
         try:
             return self._load(name)
@@ -124,3 +182,70 @@ class Shelf:
             raise DemoError(f"the checkpoint cannot be loaded: {error}") from None
         except MemoryError:
             raise DemoError(f"'{name}' does not fit into this machine's memory: use a smaller checkpoint.") from None
+
+    def photograph(
+        self, path: str | Path, checkpoint: str, *, face_index: int | None = None, align: bool = True
+    ) -> Subject:
+        """Read and cut a photograph, without the checkpoint's weights; DemoError is one sentence for the visitor.
+
+        ``face_index`` counts from 0, the largest face first. ``align=False`` takes the central square as it is.
+        """
+        config, face = self.config(checkpoint), face_index if align else None
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                found = prepare_photograph(path, config, align=align, face_index=face, max_pixels=MAX_PIXELS)
+        except InputError as error:
+            raise DemoError(TROUBLE.get(error.code, "the photograph cannot be used: take another one.")) from None
+        codes = [getattr(warning.message, "code", None) for warning in said]
+        remarks = [REMARKS[code] for code in codes if code in REMARKS]
+        return Subject(
+            checkpoint=checkpoint,
+            item=dataclasses.replace(found, name=None),  # its name on this machine is nobody's business
+            crop=found.square.convert("RGB"),
+            mask=_mask(found.alignment, config),
+            note=" ".join((_found(found.alignment, config), *remarks)),
+            name=Path(path).name,
+            face_index=face,
+            align=align,
+        )
+
+    def drawn(self, checkpoint: str, seed: int, variety: float | None = None) -> Subject:
+        """Let the generator draw the image of ``seed``; ``variety`` 0..1, None takes the checkpoint's."""
+        if not 0 <= seed < 2**63:
+            raise DemoError(f"the seed is {seed}, must be 0 or more and below 2^63.")
+        if variety is not None and not 0 <= variety <= 1:
+            raise DemoError(f"the variety is {variety:g}, must be between 0 and 1.")
+        with self.use(checkpoint, patience_s=20) as pipeline:
+            sample = pipeline.sample(seed=seed, truncation=variety)
+        return Subject(
+            checkpoint=checkpoint,
+            item=sample,
+            crop=sample.image,
+            mask=Image.new("L", (MASK_SIDE, MASK_SIDE), 255),
+            note=f"Drawn by the generator (seed {seed}, variety {sample.truncation:g}): nobody real. All of it counts.",
+            name=f"seed {seed}",
+        )
+
+
+def listed_checkpoints() -> list[str]:
+    """What ``GAN2SHAPE_CHECKPOINTS`` lists, else ``hub.default_checkpoint``."""
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    return [name for name in names if name] or [hub.default_checkpoint()]
+
+
+def _found(cut: Alignment, config: CategoryConfig) -> str:
+    if cut.box is None:
+        later = config.use_mask and cut.square.mode != "RGBA"
+        return "The central square is taken." + (" The object is found when the run starts." if later else "")
+    more = f" of {cut.faces} (the largest unless you choose another)" if cut.faces > 1 else ""
+    return f"Face found{more}: {cut.side:.0f} pixels wide in the photograph, certain to {100 * (cut.score or 0):.0f} %."
+
+
+def _mask(cut: Alignment, config: CategoryConfig) -> Image.Image:
+    if config.use_mask and cut.square.mode == "RGBA":
+        return cut.square.getchannel("A").resize((MASK_SIDE, MASK_SIDE))
+    inside = Image.new("L", cut.photograph.size, 255)
+    place = cut.matrix / MASK_SIDE
+    place[:, 2] = cut.matrix[:, 2]
+    return inside.transform((MASK_SIDE, MASK_SIDE), Image.Transform.AFFINE, tuple(place.ravel()), fillcolor=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -71,6 +71,16 @@ class Viewer:
     """The photograph's, batch of one."""
     max_stretch: float = MAX_STRETCH
     """The mesh is cut where the surface is stretched more than this (silhouettes)."""
+    mesh_side: int = MESH_SIDE
+    """Cells along the mesh's side up to which the sheet is refined."""
+
+    def lighter(self, side: int) -> Viewer:
+        """The same for looks that follow somebody's hand: photograph and texture of ``side`` pixels at most, and a mesh
+        that is not refined."""
+        source = self.source
+        if source.shape[-1] > side:
+            source = F.interpolate(source[None], (side, side), mode="bilinear", antialias=True, align_corners=False)[0]
+        return replace(self, source=source, mesh_side=0)
 
     @cached_property
     def seen(self) -> tuple[Tensor, Tensor]:
@@ -106,7 +116,7 @@ class Viewer:
 
     def build_sheet(self, max_stretch: float) -> SheetMesh:
         """The same with another cut."""
-        upsample = 2 if 2 * self.depth.shape[-1] <= MESH_SIDE else 1
+        upsample = 2 if 2 * self.depth.shape[-1] <= self.mesh_side else 1
         return build_mesh(self.depth, self.camera, max_stretch=max_stretch, upsample=upsample)
 
     def mesh(self, max_stretch: float) -> trimesh.Trimesh:
@@ -123,6 +133,7 @@ class Viewer:
         *,
         size: int,
         shaded_only: bool = False,
+        supersample: int = 2,
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view (see ``Reconstruction.render``)."""
         poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(self.sheet))
@@ -136,6 +147,7 @@ class Viewer:
             size,
             background=BACKGROUND,
             shaded_only=shaded_only,
+            supersample=supersample,
         )
         return to_pil(rendered.image[0])
 
@@ -145,9 +157,22 @@ class Viewer:
         texture = resized_texture(self.lit_texture(light), size)
         return self.frame(pose, size).draw(texture, self.light, None if light is None else self.as_light(light))
 
-    @torch.no_grad()
     def frame(self, pose: Pose, size: int) -> Frame:
-        """The view from ``pose`` (batch of one), ``size`` pixels wide."""
+        """The view from ``pose`` (batch of one), ``size`` pixels wide; the last one of ``self.pose`` is kept."""
+        if pose is not self.pose:
+            return self._frame(pose, size)
+        if size not in self._own_frame:
+            frame = self._frame(pose, size)
+            self._own_frame.clear()
+            self._own_frame[size] = frame
+        return self._own_frame[size]
+
+    @cached_property
+    def _own_frame(self) -> dict[int, Frame]:
+        return {}
+
+    @torch.no_grad()
+    def _frame(self, pose: Pose, size: int) -> Frame:
         depth = F.interpolate(
             without_border(self.depth, self.camera)[None, None], (size, size), mode="bicubic", align_corners=True
         )[:, 0]

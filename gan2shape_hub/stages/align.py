@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from gan2shape_hub.config import AlignConfig
-from gan2shape_hub.errors import InputError
+from gan2shape_hub.errors import InputError, InputWarning
 from gan2shape_hub.models.face_detector import SIDE, Face, decode, detect_faces, load_blazeface, merge, to_input
 from gan2shape_hub.records import Alignment
 
@@ -100,12 +100,8 @@ def align_face(
         square = photograph if photograph.width <= size else cut_square(photograph, matrix, size)
         return Alignment(photograph, square, matrix, face.box, face.score, len(found))
     if _part_outside(face.box, photograph.size) > _OUTSIDE:
-        warnings.warn(
-            f"the face in {name} is cut by the border: what is missing is mirrored, use an original that shows all of "
-            "it.",
-            UserWarning,
-            stacklevel=2,
-        )
+        text = f"the face in {name} is cut by the border: what is missing is mirrored, use an original that shows all."
+        warnings.warn(InputWarning(text, code="face-cut"), stacklevel=2)
     side = float(np.hypot(*matrix[:, 0]))
     square = cut_square(photograph, matrix, min(size, max(min_size, round(side))))
     return Alignment(photograph, square, matrix, face.box, face.score, len(found))

@@ -21,8 +21,9 @@ class GanEditor:
     """What edits through the GAN need: the encoder as a run left it, and the generator (shared, never changed)."""
 
     encoder: nn.Module
-    generator: Generator
-    projection: LatentProjection
+    generator: Generator | None
+    """None where it was taken out (``Reconstruction.with_generator``)."""
+    projection: LatentProjection | None
 
 
 @dataclass(frozen=True)

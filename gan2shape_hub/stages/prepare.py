@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from gan2shape_hub.errors import InputError
+from gan2shape_hub.errors import InputError, InputWarning
 
 MAX_PIXELS = 80_000_000
 """Default limit of :func:`load_image`: beyond any ordinary photograph, 240 MB once decoded."""
@@ -192,7 +192,8 @@ def _check_size(label: str, width: int, height: int, max_pixels: int) -> None:
 def _warn_if_animated(label: str, image: Image.Image) -> None:
     # Phones write MPO files: one photograph plus a preview or depth map, which is nothing to warn about.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        warnings.warn(f"{label} has several frames: only the first one is used.", UserWarning, stacklevel=3)
+        text = f"{label} has several frames: only the first one is used."
+        warnings.warn(InputWarning(text, code="several-frames"), stacklevel=3)
 
 
 def _to_rgb(image: Image.Image, label: str) -> Image.Image:

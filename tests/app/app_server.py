@@ -21,7 +21,7 @@ from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.demo import page as layout
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.shelf import Shelf
-from gan2shape_hub.demo.workspace import Workspace
+from gan2shape_hub.demo.visitors import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

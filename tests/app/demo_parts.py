@@ -9,9 +9,10 @@ from conftest import tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.results import Finished
+from gan2shape_hub.demo.runs import Order, Report
 from gan2shape_hub.demo.shelf import Shelf
-from gan2shape_hub.demo.work import Finished, Report, reconstruct
-from gan2shape_hub.demo.workspace import Workspace
+from gan2shape_hub.demo.visitors import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,8 @@ def tiny_checkpoint(folder):
 
 def run(desk, subject, **options):
     """(Finished or None, reports) of a run."""
-    session = desk.session(None)
-    options = {"preset": "fast", "seed": 0, "tuned": False, **options}
-    items = list(reconstruct(session, subject, options, desk.shelf, desk.line, desk.speeds))
+    order = Order.of(desk.session(None), subject, **{"preset": "fast", "seed": 0, "tuned": False, **options})
+    items = list(desk.workshop.run(order))
     finished = items[-1] if isinstance(items[-1], Finished) else None
     return finished, [item for item in items if isinstance(item, Report)]
 

@@ -11,13 +11,11 @@ from demo_parts import run
 from PIL import Image
 
 from gan2shape_hub import cli
-from gan2shape_hub.demo import edits, files
+from gan2shape_hub.demo import results
 from gan2shape_hub.demo.desk import Desk
-from gan2shape_hub.demo.edits import BallLight
-from gan2shape_hub.demo.quick import QuickLook, ball_of_preset, light_from_ball
-from gan2shape_hub.demo.shelf import DemoError, Shelf
-from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
-from gan2shape_hub.demo.workspace import Workspace
+from gan2shape_hub.demo.results import ball_light, ball_of_preset
+from gan2shape_hub.demo.shelf import Shelf
+from gan2shape_hub.demo.visitors import DemoError, Workspace
 from gan2shape_hub.results.edit import LIGHT_PRESETS, preset_light
 
 pytest_plugins = ["demo_parts"]
@@ -26,21 +24,22 @@ pytest_plugins = ["demo_parts"]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, checkpoint):
     desk = Desk(Workspace(tmp_path_factory.mktemp("space")), Shelf([checkpoint]))
-    result, _ = run(desk, draw_sample(checkpoint, desk.shelf, 5))
+    result, _ = run(desk, desk.shelf.drawn(checkpoint, 5))
     return result, desk
 
 
 def test_results_do_not_hold_the_checkpoint(finished):
     result, desk = finished
-    assert result.result.editor is None
-    with desk.shelf.use(result.checkpoint) as pipeline:
-        assert result.with_editor(pipeline).editor.generator is pipeline.generator
+    assert result.result.editor.generator is None
+    with result.whole(desk.shelf) as whole, desk.shelf.use(result.checkpoint) as pipeline:
+        assert whole.editor.generator is pipeline.generator
 
 
 @pytest.mark.parametrize("name", LIGHT_PRESETS)
 def test_quick_relighting_agrees_with_the_library(finished, name):
     whole = finished[0].result
-    quick = QuickLook(whole, 64).relight(light_from_ball(*ball_of_preset(name), like=whole.depth))
+    viewer = whole.viewer.lighter(64)
+    quick = viewer.redraw(viewer.pose, ball_light(*ball_of_preset(name), like=whole.depth), 64)
     library = whole.relight(preset_light(name), size=64)
     difference = np.abs(np.asarray(quick, float) - np.asarray(library, float))
     assert difference.mean() < 1.0, "grey levels of 255"
@@ -48,45 +47,45 @@ def test_quick_relighting_agrees_with_the_library(finished, name):
 
 
 def test_the_light_comes_from_where_the_ball_says():
-    light = light_from_ball(-0.6, 0.3, 0.4, 0.8)
+    light = ball_light(-0.6, 0.3, 0.4, 0.8)
     x, y, z = light.direction[0].tolist()
     assert x > 0, "from the left, rays travel to the right"
     assert y > 0, "from above, rays travel down"
     assert z > 0
     assert float(light.direction.norm()) == pytest.approx(1.0, abs=1e-6)
-    beyond = light_from_ball(-3.0, 0.0, 0.4, 0.8).direction[0]
+    beyond = ball_light(-3.0, 0.0, 0.4, 0.8).direction[0]
     assert float(beyond[2]) > 0.2, "never from behind"
     for name in LIGHT_PRESETS:
-        ours = light_from_ball(*ball_of_preset(name)).direction
+        ours = ball_light(*ball_of_preset(name)).direction
         assert torch.allclose(ours, preset_light(name).direction, atol=2e-2)
 
 
 def test_edits_are_checked(finished):
     result, _ = finished
     with pytest.raises(DemoError, match="within"):
-        edits.turned(result, 500, 0)
+        results.turned(result, 500, 0)
     with pytest.raises(DemoError, match="finite"):
-        edits.turned(result, float("nan"), 0)
+        results.turned(result, float("nan"), 0)
     with pytest.raises(DemoError, match="0 or more"):
-        edits.relit(result, BallLight(0, 0, -1, 1))
+        results.relit(result, (0, 0, -1, 1))
     with pytest.raises(DemoError, match="no photograph"):
-        edits.relit_in_photograph(result, BallLight(0, 0, 0.4, 0.8))
-    pictures = edits.strip(result)
+        results.relit_in_photograph(result, (0, 0, 0.4, 0.8))
+    pictures = list(results.strip(result))
     assert [caption for _, caption in pictures][2] == "front"
-    assert len({np.asarray(picture).tobytes() for picture, _ in pictures}) == edits.STRIP
+    assert len({np.asarray(picture).tobytes() for picture, _ in pictures}) == results.STRIP
 
 
 def test_threads_are_given_back():
     before = torch.get_num_threads()
-    with edits.one_thread():
+    with results.one_thread():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
 
 
 def test_pasting_changes_the_square_alone(desk, photograph):
-    subject = prepare_photograph(photograph, desk.shelf.default, desk.shelf)
+    subject = desk.shelf.photograph(photograph, desk.shelf.default)
     result, _ = run(desk, subject)
-    whole = np.asarray(edits.relit_in_photograph(result, BallLight(0.9, 0, 0.2, 1.0)).convert("RGB"), int)
+    whole = np.asarray(results.relit_in_photograph(result, (0.9, 0, 0.2, 1.0)).convert("RGB"), int)
     before = np.asarray(Image.open(photograph).convert("RGB"), int)
     assert whole.shape == before.shape
     assert np.abs(whole - before)[:, 12:84].max() > 10
@@ -95,8 +94,7 @@ def test_pasting_changes_the_square_alone(desk, photograph):
 
 def test_the_settings_repeat_the_run_from_the_command_line(finished, tmp_path, monkeypatch):
     result, _ = finished
-    path = tmp_path / "settings.json"
-    files.settings(result, path)
+    path = results.file_of(result, tmp_path, "settings")
     words = shlex.split(json.loads(path.read_text())["command"])
     assert words[:2] == ["gan2shape", "reconstruct"]
     monkeypatch.chdir(tmp_path)
@@ -106,23 +104,24 @@ def test_the_settings_repeat_the_run_from_the_command_line(finished, tmp_path, m
 
 
 def test_the_command_names_photographs_faces_and_options(desk, photograph):
-    subject = prepare_photograph(photograph, desk.shelf.default, desk.shelf, align=False, name="my photo.jpg")
+    photograph = photograph.rename(photograph.with_name("my photo.png"))
+    subject = desk.shelf.photograph(photograph, desk.shelf.default, align=False)
     result, _ = run(desk, subject, tuned=True, seed=4)
-    words = shlex.split(files.command(result))
-    assert words[2] == "my photo.jpg"
+    words = shlex.split(results.command(result))
+    assert words[2] == "my photo.png"
     assert {"--no-align", "--tune"} <= set(words)
     assert words[words.index("--run-seed") + 1] == "4"
-    assert result.own_generator is not None, "what was adapted stays with the result"
+    assert result.result.editor.generator is not None, "what was adapted stays with the result"
 
 
 def test_files_are_made_once_and_go_with_the_next_result(finished, tmp_path):
     result, _ = finished
-    first = files.file_of(result, tmp_path, files.DOWNLOADS[0])
+    first = results.file_of(result, tmp_path, "glb")
     when = first.stat().st_mtime_ns
-    assert files.file_of(result, tmp_path, files.DOWNLOADS[0]).stat().st_mtime_ns == when
-    files.forget_older(dataclasses.replace(result, id="next"), tmp_path)
+    assert results.file_of(result, tmp_path, "glb").stat().st_mtime_ns == when
+    results.forget_older(dataclasses.replace(result, id="next"), tmp_path)
     assert not first.exists()
-    made = list(files.make_all(result, tmp_path, lambda: False))
+    made = list(results.make_all(result, tmp_path, lambda: False))
     assert made == [], "nothing is made for who has left"
 
 
@@ -134,8 +133,8 @@ def test_the_viewers_model_is_lighter_in_both_senses(finished, tmp_path):
     smooth = 1 - 0.02 * torch.hann_window(result.depth.shape[-1])[None, :, None].expand_as(result.scene.depth)
     result = dataclasses.replace(result, scene=dataclasses.replace(result.scene, depth=smooth))
     smooth_one = dataclasses.replace(finished[0], id="smooth", result=result, cache={})
-    view = pygltflib.GLTF2().load(str(files.viewer_file(smooth_one, tmp_path)))
-    whole = pygltflib.GLTF2().load(str(files.file_of(smooth_one, tmp_path, files.DOWNLOADS[0])))
+    view = pygltflib.GLTF2().load(str(results.file_of(smooth_one, tmp_path, "textured")))
+    whole = pygltflib.GLTF2().load(str(results.file_of(smooth_one, tmp_path, "glb")))
     assert "KHR_materials_unlit" in view.extensionsUsed
     assert "KHR_materials_unlit" not in (whole.extensionsUsed or [])
     assert view.accessors[0].count < whole.accessors[0].count

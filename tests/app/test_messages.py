@@ -7,11 +7,8 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from gan2shape_hub.demo.desk import Desk
-from gan2shape_hub.demo.messages import told
-from gan2shape_hub.demo.shelf import DemoError
-from gan2shape_hub.demo.work import Report
-from gan2shape_hub.demo.workspace import Workspace
+from gan2shape_hub.demo.runs import Report
+from gan2shape_hub.demo.visitors import DemoError, Workspace, told
 
 
 def test_errors_are_told_without_details_in_the_log(capsys):
@@ -66,6 +63,6 @@ def test_pictures_for_the_page_carry_no_exif():
         space = Workspace(Path(folder))
         from gan2shape_hub.stages.prepare import load_image
 
-        written = Desk._picture(space.session("a"), "crop.jpg", load_image(path))
+        written = space.session("a").picture("crop.jpg", load_image(path))
         assert b"private remark" not in Path(written).read_bytes()
         space.close("a")

@@ -1,6 +1,7 @@
 """What is reconstructed, the line in front of it, how long it takes."""
 
 import dataclasses
+import threading
 import time
 from types import SimpleNamespace
 
@@ -14,20 +15,20 @@ from PIL import Image
 
 from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.demo.estimate import Countdown, Speeds, calibrate, in_words
-from gan2shape_hub.demo.line import Line
-from gan2shape_hub.demo.shelf import DemoError
-from gan2shape_hub.demo.subject import draw_sample, prepare_photograph
-from gan2shape_hub.demo.work import Finished, reconstruct, steps_of_run
+from gan2shape_hub.demo.desk import MAX_WAITING
+from gan2shape_hub.demo.results import Finished
+from gan2shape_hub.demo.runs import Countdown, Order, Speeds, in_words, stream
+from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.errors import Cancelled
-from gan2shape_hub.plan import Abilities, Images, plan, step
+from gan2shape_hub.plan import Images, step
 from gan2shape_hub.records import Progress
+from gan2shape_hub.run import StepRecord
 
 pytest_plugins = ["demo_parts"]
 
 
 def test_a_photograph_shows_its_crop_and_what_counts(desk, photograph):
-    subject = prepare_photograph(photograph, desk.shelf.default, desk.shelf)
+    subject = desk.shelf.photograph(photograph, desk.shelf.default)
     assert subject.crop.size == (72, 72)
     assert subject.is_photograph
     assert np.asarray(subject.mask).min() == 255, "the central square lies inside"
@@ -35,7 +36,7 @@ def test_a_photograph_shows_its_crop_and_what_counts(desk, photograph):
 
 
 def test_what_lies_beyond_the_photograph_is_shown_dark(desk):
-    from gan2shape_hub.demo.subject import _mask
+    from gan2shape_hub.demo.shelf import _mask
     from gan2shape_hub.records import Alignment
 
     photo = Image.new("RGB", (100, 80), (200, 150, 100))
@@ -50,78 +51,87 @@ def test_bad_photographs_are_one_sentence_without_our_paths(desk, tmp_path):
     broken = tmp_path / "secret-name.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 this is no picture")
     with pytest.raises(DemoError) as caught:
-        prepare_photograph(broken, desk.shelf.default, desk.shelf)
+        desk.shelf.photograph(broken, desk.shelf.default)
     assert str(tmp_path) not in str(caught.value)
-    assert str(caught.value).startswith("The photograph")
+    assert str(caught.value).startswith("the photograph")
 
 
 def test_seeds_and_varieties_are_checked(desk):
     for seed, variety in ((-1, None), (2**63, None), (1, 1.5), (1, float("nan"))):
         with pytest.raises(DemoError, match="must be"):
-            draw_sample(desk.shelf.default, desk.shelf, seed, variety)
-    a, b = (draw_sample(desk.shelf.default, desk.shelf, 3) for _ in range(2))
+            desk.shelf.drawn(desk.shelf.default, seed, variety)
+    a, b = (desk.shelf.drawn(desk.shelf.default, 3) for _ in range(2))
     assert np.array_equal(a.crop, b.crop)
 
 
-def test_the_line_is_first_come_first_served_and_bounded():
-    line = Line(max_waiting=2)
-    tickets = [line.enter() for _ in range(3)]
-    assert [line.ahead(t) for t in tickets] == [0, 1, 2]
-    with pytest.raises(DemoError, match="waiting already"):
-        line.enter()
-    line.leave(tickets[0])
-    assert [line.ahead(t) for t in tickets[1:]] == [0, 1]
-    line.leave(tickets[0])  # twice does no harm
-    assert len(line) == 2
+def order_of(desk, name, request, **options):
+    """What the page's button orders for the visitor ``name``: (card, request)."""
+    request = request or SimpleNamespace(session_hash=name)
+    desk.session(request).subject = desk.shelf.drawn(desk.shelf.default, 1)
+    return desk.begin(options.pop("preset", "fast"), 0, False, request)[0], request
 
 
-def test_runs_wait_for_each_other_and_can_stop_waiting(desk):
-    subject = draw_sample(desk.shelf.default, desk.shelf, 1)
-    ticket = desk.line.enter()
-    session = desk.session("waiting")
-    options = {"preset": "fast", "seed": 0, "tuned": False}
-    stream = reconstruct(session, subject, options, desk.shelf, desk.line, desk.speeds)
-    first = next(stream)
-    assert first.state == "waiting"
-    assert "1 before you" in first.text
-    session.ask_to_stop()
-    assert [item.state for item in stream][-1] == "stopped"
-    assert len(desk.line) == 1, "it left the line"
-    desk.line.leave(ticket)
-    finished, _ = run(desk, subject)
-    assert finished is not None
-    assert len(desk.line) == 0
+def test_the_line_is_bounded_and_tells_who_is_before(desk):
+    cards = [order_of(desk, f"visitor {k}", None)[0] for k in range(MAX_WAITING + 1)]
+    assert "Starting" in cards[0]
+    assert "2 before you" in cards[2]
+    with pytest.raises(gr.Error, match="waiting already"):
+        order_of(desk, "one too many", None)
+    desk.workspace.close("visitor 3")  # a visitor who leaves makes room
+    order_of(desk, "one too many", None)
+
+
+def test_an_order_can_be_withdrawn_while_it_waits(desk):
+    _, request = order_of(desk, "waiting", None)
+    assert "Stopped waiting" in desk.stop(request)[0]
+    assert desk.workspace.waiting() == 0, "it left the line"
+    assert list(desk.run(request)) == [], "Gradio's queue comes to it all the same"
+    order_of(desk, "waiting", request)
+    states = [state for card, *_ in desk.run(request) for state in ("stopped", "done") if f'"{state}"' in card]
+    assert states == ["done"]
+    assert desk.workspace.waiting() == 0
+    assert list(desk.run(request)) == [], "an order is carried out once"
+
+
+def test_one_run_at_a_time(desk):
+    subject = desk.shelf.drawn(desk.shelf.default, 1)
+    with desk.workshop.at_work:
+        waiting = threading.Thread(target=lambda: finished.append(run(desk, subject)[0]))
+        finished = []
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert finished[0] is not None
 
 
 def test_a_stop_is_answered_at_once_and_keeps_the_last_preview(desk, monkeypatch):
-    monkeypatch.setattr("gan2shape_hub.demo.work.PREVIEW_S", 0.0)
-    subject = draw_sample(desk.shelf.default, desk.shelf, 1)
+    monkeypatch.setattr("gan2shape_hub.demo.runs.PREVIEW_S", 0.0)
+    subject = desk.shelf.drawn(desk.shelf.default, 1)
     with desk.shelf.use(desk.shelf.default) as pipeline:
         pipeline.config = dataclasses.replace(
             pipeline.config, schedules={"fast": ScheduleConfig(rounds=(RoundConfig(10**6, 0, 0),))}
         )
-    session = desk.session(None)
-    stream = reconstruct(
-        session, subject, {"preset": "fast", "seed": 0, "tuned": False}, desk.shelf, desk.line, desk.speeds
-    )
-    seen = next(item for item in stream if item.previews)
+    order = Order.of(desk.session(None), subject, "fast", 0, False)
+    reports = desk.workshop.run(order)
+    seen = next(item for item in reports if item.previews)
     assert [label for label, _ in seen.previews] == ["reconstruction", "shape"]
     assert 0 < seen.fraction < 1
     assert seen.left_s > 0
-    session.ask_to_stop()
+    order.stop()
     begun = time.perf_counter()
-    rest = list(stream)
+    rest = list(reports)
     assert time.perf_counter() - begun < 1.5  # a second, and something for a busy machine
     assert rest[-1].state == "stopped"
     assert rest[-1].previews, "the last preview stays"
     assert not any(isinstance(item, Finished) for item in rest)
 
 
-def test_a_stop_does_not_wait_for_an_iteration(desk):
-    subject = draw_sample(desk.shelf.default, desk.shelf, 1)
+def test_a_stop_does_not_wait_for_an_iteration(desk, tmp_path):
+    subject = desk.shelf.drawn(desk.shelf.default, 1)
     layer, ended, other = torch.nn.Linear(4, 4), [], []
 
-    def pipeline(item, callback, cancel):
+    def pipeline(item, callback, cancel, **options):
         try:
             with stoppable(cancel):
                 while True:  # seconds of work in which nobody is asked
@@ -130,10 +140,10 @@ def test_a_stop_does_not_wait_for_an_iteration(desk):
             ended.append(time.perf_counter())
             raise
 
-    countdown = Countdown([], Speeds({"fixed": 1.0}))
+    order, reports = Order(subject, {}, tmp_path / "stop"), []
     begun = time.perf_counter()
-    reports = []
-    for report in steps_of_run(pipeline, subject, {}, countdown, lambda: time.perf_counter() - begun > 0.5):
+    threading.Timer(0.5, order.stop).start()
+    for report in stream(pipeline, order, Countdown([], Speeds({"fixed": 1.0}))):
         reports.append(report)
         other.append(layer(torch.zeros(1, 4)))  # what others compute meanwhile goes on
     assert reports[-1].state == "stopped"
@@ -142,10 +152,10 @@ def test_a_stop_does_not_wait_for_an_iteration(desk):
 
 
 def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
-    subject = prepare_photograph(photograph, desk.shelf.default, desk.shelf)
+    subject = desk.shelf.photograph(photograph, desk.shelf.default)
     finished, _ = run(desk, subject)
-    schedule = desk.shelf.config(desk.shelf.default).schedules["fast"]
-    planned = plan(dataclasses.replace(schedule, tune_iterations=0), Abilities(), Images(photographs=1))
+    with desk.shelf.use(desk.shelf.default) as pipeline:
+        planned = pipeline.plan(Images(photographs=1), preset="fast")
     made = {(s.step, s.iterations) for s in finished.result.report.steps}
     assert {(p.name, p.iterations) for p in planned} == made
 
@@ -153,17 +163,15 @@ def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
 def test_estimates_are_what_the_steps_were_measured_at(desk):
     speeds = Speeds()
     with desk.shelf.use(desk.shelf.default) as pipeline:
-        calibrate(pipeline, speeds)
-    assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} <= set(speeds.seconds)
-    assert speeds.seconds.pop("adjust") == speeds.seconds.pop("turn") == 0, (
-        "this checkpoint knows no directions to turn in"
-    )
+        speeds.measure(pipeline, pipeline.config.schedules["fast"], tuned=True)
+        assert speeds.of(pipeline.plan(Images(photographs=1), preset="fast", tuned=True)) is not None
+    assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} == set(speeds.seconds)
     assert all(seconds > 0 for seconds in speeds.seconds.values())
-    steps = [step("decompose", 10, 1), step("refine", 4, 1)]
+    steps = [step("decompose", 10), step("refine", 4)]
     s = speeds.seconds
     assert speeds.of(steps) == pytest.approx(s["fixed"] + 10 * s["decompose"] + 4 * s["refine"])
     assert speeds.of([step("prior", 1)]) is None, "what was never timed is not guessed"
-    speeds.learn([{"step": "refine", "iterations": 10, "seconds": 20.0}], 25.0)
+    speeds.learn(SimpleNamespace(steps=[StepRecord("refine", 1, 10, 0.0, 0.0, 20.0)], seconds=25.0))
     assert speeds.seconds["refine"] == 2.0
     assert speeds.seconds["fixed"] == 5.0
 
@@ -171,15 +179,14 @@ def test_estimates_are_what_the_steps_were_measured_at(desk):
 def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
     name = desk.shelf.default
     request = SimpleNamespace(session_hash="a")
-    ticket = desk.line.enter()
-    assert not isinstance(desk.estimates(name, False, request), gr.Radio)
-    assert desk.speeds(name).seconds == {}, "nothing is half measured"
-    desk.line.leave(ticket)
+    with desk.workshop.at_work:
+        assert not isinstance(desk.estimates(name, False, request), gr.Radio)
+    assert desk.workshop.speeds(name).seconds == {}, "nothing is half measured"
     shown = [label for label, _ in desk.estimates(name, False, request).choices]
     assert shown[0].startswith("fast · about")
-    assert "tune" not in desk.speeds(name).seconds, "what is not asked for is not measured"
+    assert "tune" not in desk.workshop.speeds(name).seconds, "what is not asked for is not measured"
     desk.estimates(name, True, request)
-    assert desk.speeds(name).seconds["tune"] > 0
+    assert desk.workshop.speeds(name).seconds["tune"] > 0
 
 
 def test_the_countdown_learns_from_the_run(monkeypatch):

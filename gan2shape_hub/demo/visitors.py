@@ -1,32 +1,39 @@
-"""What belongs to one visitor, and its end: sessions, their folders, and a sweep for those that are forgotten.
+"""What belongs to one visitor, its end, and what visitors are told.
 
 Photographs of people pass through here, so nothing outlives its visitor: a session's folder, its uploads and its
 results go when the tab closes, after an hour without a sign of life, and when the program ends. Whatever else is found
 in the workspace's folder (an upload that broke off, a file that was still being written when its visitor left) belongs
-to nobody and goes within a minute.
+to nobody and goes within a minute. Gradio's own means are kinder to files: ``unload`` is lost where a connection
+breaks, ``gr.State`` waits for an hour after it, ``delete_cache`` knows no visitors.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
+import inspect
 import itertools
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan2shape_hub.demo.shelf import DemoError
+import gradio as gr
+from PIL import Image
 
 if TYPE_CHECKING:
-    from gan2shape_hub.demo.subject import Subject
-    from gan2shape_hub.demo.work import Finished
+    from gan2shape_hub.demo.results import Finished
+    from gan2shape_hub.demo.runs import Order
+    from gan2shape_hub.demo.shelf import Subject
 
 LIFETIME_S = 3600.0
 """A session without a sign of life is removed after this long."""
@@ -38,47 +45,74 @@ MAX_REMEMBERED = 10_000
 """Visitors that left; what was still on its way for them comes within seconds."""
 MAX_FINISHED = 12
 """Results held in memory at once, about 60 MB each; the least recently used one gives way."""
-
-
 GONE = "the connection was lost and your pictures were removed: reload the page."
+
+
+class DemoError(Exception):
+    """Something the visitor should know: one sentence with the remedy."""
+
+
+def told(handler: Callable) -> Callable:
+    """Turn DemoError into a message of one sentence. Any other error is a mistake of ours: its kind and place go to
+    the log, its text, which may hold names of files, does not."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def streaming(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from handler(*args, **kwargs)
+            except Exception as error:
+                raise _message(error) from None
+
+        return streaming
+
+    @functools.wraps(handler)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:
+            raise _message(error) from None
+
+    return plain
+
+
+def _message(error: Exception) -> gr.Error:
+    title, text = "That did not work", str(error)
+    if not isinstance(error, DemoError):
+        frames = traceback.extract_tb(error.__traceback__)
+        place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+        print(f"demo: {type(error).__name__} in {place}", file=sys.stderr)
+        title, text = "A mistake of ours", "something went wrong that should not have: try again, or reload the page."
+    return gr.Error(text[:1].upper() + text[1:], title=title, print_exception=False)
 
 
 @dataclass(eq=False)
 class Session:
     """One visitor (one tab of a browser, or one client program)."""
 
-    key: str
     folder: Path
     touched: float
     subject: Subject | None = None
+    order: Order | None = None
+    """What waits for its turn or runs."""
     finished: Finished | None = None
     uploads: set[Path] = field(default_factory=set)
     closed: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    @property
-    def stop_flag(self) -> Path:
-        """A file that exists while a stop is asked for. A file and not an event: on ZeroGPU a run is a process of
-        its own."""
-        return self.folder / "stop"
-
-    def ask_to_stop(self) -> None:
-        if self.folder.is_dir():
-            self.stop_flag.touch()
-
-    def stop_wanted(self) -> bool:
-        return self.closed or self.stop_flag.exists() or not self.folder.is_dir()
-
-    def new_file(self, name: str, keep: int = 3) -> Path:
-        """A path for the next version of the file ``name``, one that no earlier version had (browsers cache); of the
-        earlier ones the last ``keep`` stay for whoever is still fetching them. DemoError where the session ended."""
+    def picture(self, name: str, picture: Image.Image, *, quality: int = 93, keep: int = 3) -> str:
+        """Write a picture for the page, of pixels alone (no EXIF), under a name that no earlier version of the file
+        ``name`` had (browsers cache); of these the last ``keep`` stay for whoever is still fetching them. DemoError
+        where the session ended."""
         if self.closed:
             raise DemoError(GONE)
         stem, suffix = Path(name).stem, Path(name).suffix
         old = sorted(self.folder.glob(f"{stem}-*{suffix}"), key=lambda p: int(p.stem.rsplit("-", 1)[1]))
         for path in old[: max(len(old) - keep, 0)]:
             path.unlink(missing_ok=True)
-        return self.folder / f"{stem}-{next(self._numbers)}{suffix}"
+        path = self.folder / f"{stem}-{next(self._numbers)}{suffix}"
+        picture.save(path, quality=quality)
+        return str(path)
 
 
 class Workspace:
@@ -108,8 +142,10 @@ class Workspace:
             if session is None:
                 folder = self.root / f"{PREFIX}{secrets.token_hex(16)}"  # part of addresses: not to be guessed
                 folder.mkdir(mode=0o700, parents=True)
-                session = self._sessions[key] = Session(key, folder, time.monotonic())
-                self._start_sweeper()
+                session = self._sessions[key] = Session(folder, time.monotonic())
+                if self._sweeper is None:
+                    self._sweeper = threading.Thread(target=self._sweep_forever, name="sweeper", daemon=True)
+                    self._sweeper.start()
             session.touched = time.monotonic()
             return session
 
@@ -144,6 +180,11 @@ class Workspace:
                     return session, session.finished
         return None
 
+    def waiting(self) -> int:
+        """How many visitors' orders wait or run."""
+        with self._lock:
+            return sum(session.order is not None for session in self._sessions.values())
+
     def arrive(self, key: str) -> None:
         """The visitor is there, perhaps again, after the connection was lost."""
         with self._lock:
@@ -169,7 +210,7 @@ class Workspace:
             if session is None:
                 return
             session.closed = True
-            session.subject = session.finished = None
+            session.subject = session.order = session.finished = None
             others = set().union(*(s.uploads for s in self._sessions.values()))
             shutil.rmtree(session.folder, ignore_errors=True)
             self._remove_uploads(session.uploads - others)
@@ -200,20 +241,11 @@ class Workspace:
         """What Gradio put here: an upload in a folder of its own, or a file that has not come in whole."""
         limit = time.time() - self.orphan_s
         with contextlib.suppress(OSError):  # it is being moved this moment
-            if entry.is_dir():
-                files = [path for path in entry.iterdir() if path not in owned]
-            else:
-                files = [entry]
-            old = {path for path in files if path.stat().st_mtime < limit and path.stat().st_ctime < limit}
-            self._remove_uploads(old)
+            files = [path for path in entry.iterdir() if path not in owned] if entry.is_dir() else [entry]
+            self._remove_uploads({p for p in files if max(p.stat().st_mtime, p.stat().st_ctime) < limit})
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-    def _start_sweeper(self) -> None:
-        if self._sweeper is None:
-            self._sweeper = threading.Thread(target=self._sweep_forever, name="sweeper", daemon=True)
-            self._sweeper.start()
 
     def _sweep_forever(self) -> None:
         while True:

@@ -2,12 +2,17 @@
 
 import asyncio
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from demo_parts import awaited
+from PIL import Image
 
-from gan2shape_hub.demo.shelf import DemoError
-from gan2shape_hub.demo.workspace import Comings, Workspace
+from gan2shape_hub.demo.runs import Order
+from gan2shape_hub.demo.visitors import Comings, DemoError, Workspace
+
+PICTURE = Image.new("RGB", (8, 8))
 
 
 def upload(space, folder, name="portrait.jpg"):
@@ -28,6 +33,8 @@ def eventually_gone(*paths, seconds=20):
 def test_a_closed_session_leaves_nothing(tmp_path):
     space = Workspace(tmp_path)
     session, other = space.session("a"), space.session("b")
+    order = Order.of(session, SimpleNamespace(is_photograph=False), "fast", 0, False)
+    assert not order.stopped()
     shared, own = upload(space, "upload1"), upload(space, "upload2")
     space.own(session, shared)
     space.own(session, own)
@@ -38,7 +45,7 @@ def test_a_closed_session_leaves_nothing(tmp_path):
     assert not own.exists()
     assert not own.parent.exists()
     assert shared.exists(), "another visitor uploaded the same picture and still sees it"
-    assert session.stop_wanted(), "its run ends"
+    assert order.stopped(), "its run ends"
     space.close("b")
     assert not shared.exists()
     assert list(space.root.iterdir()) == []
@@ -52,7 +59,7 @@ def test_nothing_that_is_late_begins_a_session_anew(tmp_path):
     space.own(session, photograph)  # by a handler that was at work meanwhile
     assert not photograph.exists()
     with pytest.raises(DemoError, match="reload the page"):
-        session.new_file("relit.jpg")
+        session.picture("relit.jpg", PICTURE)
     with pytest.raises(DemoError, match="reload the page"):
         space.session("a")  # by an event that was still in the queue
     assert len(space) == 0
@@ -154,10 +161,8 @@ def test_folders_cannot_be_guessed_and_are_private(tmp_path):
 def test_versions_of_a_file_have_names_of_their_own_and_old_ones_go(tmp_path):
     session = Workspace(tmp_path).session("a")
     seen = []
-    for k in range(12):
-        path = session.new_file("relit.jpg")
-        path.write_text(str(k))
-        seen.append(path)
+    for _ in range(12):
+        seen.append(Path(session.picture("relit.jpg", PICTURE)))
     assert len(set(seen)) == 12
     assert len(list(session.folder.iterdir())) <= 4
     assert seen[-1].exists()
