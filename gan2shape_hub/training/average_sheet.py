@@ -21,13 +21,19 @@ from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.integrate import depth_from_normals
-from gan2shape_hub.rendering.photometric import LIGHT_STEPS, fit_lights, fit_normals, log_ratios, luminance
+from gan2shape_hub.rendering.photometric import fit_lights, fit_normals, log_ratios, luminance
 from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.scene import canonical
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.stages.mask import Masker
 
+LIGHT_STEPS = (
+    *((2.5, 0.0, 0.0), (-2.5, 0.0, 0.0), (0.0, 2.5, 0.0), (0.0, -2.5, 0.0), (0.0, 0.0, 2.2), (0.0, 0.0, -2.2)),
+    *((1.8, 1.8, 0.0), (1.8, -1.8, 0.0), (-1.8, 1.8, 0.0), (-1.8, -1.8, 0.0)),
+    *((1.5, 0.0, 1.5), (-1.5, 0.0, 1.5), (0.0, 1.5, 1.5), (0.0, -1.5, 1.5)),
+)
+"""To the left, upward and to the front, in standard deviations of W: as far as pictures stay pictures of the person."""
 YAWS_DEG = (-38.0, -19.0, 0.0, 19.0, 38.0)
 """Views of every person, where the category knows directions to turn along; else its own view alone."""
 DARK = 0.3

@@ -6,10 +6,10 @@ import pytest
 import torch
 from lamps import LIT, SIZE, Lamps, config, dome, everywhere, nets, turning
 
-from gan2shape_hub.rendering.photometric import LIGHT_STEPS, harmonics
+from gan2shape_hub.rendering.photometric import harmonics
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
-from gan2shape_hub.training.average_sheet import YAWS_DEG, Crowd, collect_crowd, solve_average
+from gan2shape_hub.training.average_sheet import LIGHT_STEPS, YAWS_DEG, Crowd, collect_crowd, solve_average
 
 INNER = slice(8, 24)
 
