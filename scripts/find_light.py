@@ -35,7 +35,12 @@ from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import Tile, page
 from gan2shape_hub.stages.mask import first_answer, mask_from_nets
 from gan2shape_hub.training.average_sheet import collect_crowd, solve_average
-from gan2shape_hub.training.light_directions import find_light_directions, measure_responses, with_light
+from gan2shape_hub.training.light_directions import (
+    PURITY,
+    find_light_directions,
+    measure_responses,
+    with_light,
+)
 
 RELIT = ("unlit", "left", "right", "above", "below", "front")
 """Columns of the strip of relit objects."""
@@ -48,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("checkpoint", type=Path, help="checkpoint folder that learns its light")
     main_parser.add_argument("--images", type=int, default=10, help="generated images that directions are fitted on")
     main_parser.add_argument("--people", type=int, default=40, help="generated objects that the average is made of")
+    main_parser.add_argument("--purity", type=float, default=PURITY, help="below it nothing counts as light (0..1)")
     main_parser.add_argument("--seed", type=int, default=0)
     main_parser.add_argument("--device", default="cpu")
     main_parser.add_argument("--figures", type=Path, metavar="DIR", help="write pictures of what was found into here")
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"{time.perf_counter() - start:6.0f} s  {line}", flush=True)
 
     layers, responses = measure_responses(generator, nets, masker, config, log, args.images, args.seed)
-    found = find_light_directions(layers, responses, config.projection.view_directions, log)
+    found = find_light_directions(layers, responses, config.projection.view_directions, log, args.purity)
     config = with_light(config, found)
     components.pop("average_sheet", None)
     if found is not None:
