@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan2shape_hub.errors import ConfigError
-from gan2shape_hub.stage_config import AdjustConfig, AlignConfig, DetailsConfig, InvertConfig, TuneConfig, TurnConfig
+from gan2shape_hub.stage_config import (
+    AdjustConfig,
+    AlignConfig,
+    DetailsConfig,
+    InvertConfig,
+    LightWalkConfig,
+    PhotometricConfig,
+    TuneConfig,
+    TurnConfig,
+)
 from gan2shape_hub.typed_json import check, choice, from_dict
 
 FORMAT_VERSION = 1
@@ -220,6 +229,9 @@ class ScheduleConfig:
     adjust_iterations: int = 0
     """Bundle adjustment of relief and poses on the turned views, before step 1, in schedules without step 3; 0 in
     the paper."""
+    light_walk_size: int = 0
+    """Side in pixels of the pictures under other lights, and of the sheet that is read off them, where the checkpoint
+    knows directions of light; 0 in the paper. At the generator's taps they are cheap."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -236,6 +248,8 @@ class ScheduleConfig:
             check(getattr(self, name) >= 1, f"schedule.{name}", getattr(self, name), "1 or more")
         for name in ("prior_iterations", "invert_iterations", "turned_views", "adjust_iterations"):
             check(getattr(self, name) >= 0, f"schedule.{name}", getattr(self, name), "0 or more iterations")
+        size = self.light_walk_size
+        check(size == 0 or 16 <= size <= 1024, "schedule.light_walk_size", size, "0 (none), or 16 to 1024 pixels")
         for name in ("learning_rate", "encoder_learning_rate"):
             check(getattr(self, name) > 0, f"schedule.{name}", getattr(self, name), "above 0")
 
@@ -264,6 +278,8 @@ class CategoryConfig:
     turn: TurnConfig = field(default_factory=TurnConfig)
     adjust: AdjustConfig = field(default_factory=AdjustConfig)
     details: DetailsConfig = field(default_factory=DetailsConfig)
+    light_walk: LightWalkConfig = field(default_factory=LightWalkConfig)
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     view_gaussian: GaussianConfig = field(
         default_factory=lambda: diagonal_gaussian((0.0,) * 6, (0.1, 0.25, 0.03, 0.05, 0.05, 0.0))
     )

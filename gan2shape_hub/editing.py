@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose, render_view
-from gan2shape_hub.rendering.scene import canonical
+from gan2shape_hub.rendering.scene import canonical, resized, resized_scene
 from gan2shape_hub.results.edit import LightLike, paired_angles, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.paste import FEATHER, keep_colours, paste, to_mask
@@ -137,21 +135,3 @@ class Editing:
         there = canonical(resized(mask, depth.shape[-1]), depth, self.viewer.pose, camera, padding="zeros")
         turned = render_view(depth, there, pose, camera)
         return torch.maximum(resized(mask, side), resized(turned.image * turned.mask, side))[0, 0].clamp(0, 1)
-
-
-def resized_scene(scene: Scene, side: int) -> Scene:
-    """``scene`` with sheets, depth (K, S, S) and albedo (K, 3, S, S), of another side; itself where it has it."""
-    if scene.depth.shape[-1] == side:
-        return scene
-    return dataclasses.replace(
-        scene, depth=resized(scene.depth[:, None], side)[:, 0], albedo=resized(scene.albedo, side)
-    )
-
-
-def resized(maps: Tensor, side: int) -> Tensor:
-    """(B, C, S, S) as (B, C, side, side), edges onto edges, as photographs are shrunk to what the networks see."""
-    if maps.shape[-1] == side:
-        return maps
-    if side < maps.shape[-1]:
-        return F.interpolate(maps, (side, side), mode="area")
-    return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False)

@@ -31,7 +31,9 @@ from gan2shape_hub.stages.decompose import decompose
 from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.gan_edit import GanEditor
 from gan2shape_hub.stages.invert import invert, tune
+from gan2shape_hub.stages.light_walk import walk_light
 from gan2shape_hub.stages.mask import Masker, first_answer, mask_from_nets
+from gan2shape_hub.stages.photometric import photometric_stereo
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
 from gan2shape_hub.stages.refine import refine
@@ -235,6 +237,8 @@ class GAN2ShapePipeline(Pretrained):
                 "prior": fit_prior,  # depth net: the ellipsoid
                 "turn": turn,  # turned views (K, 1 + M, 3, S, S)
                 "adjust": adjust,  # depth (K, S, S), view (K, 6)
+                "light": walk_light,  # the images under J other lights (K, 1 + J, 3, S, S)
+                "stereo": photometric_stereo,  # depth (K, S, S), view (K, 6); S is the preset's from here on
                 "decompose": decompose,  # step 1: albedo (K, 3, S, S)
                 "explore": train_projection,  # step 2: latent encoder
                 "collect": collect_views,  # step 2: projected views (K, M, 3, S, S)
@@ -289,6 +293,7 @@ class GAN2ShapePipeline(Pretrained):
             nets=self._nets(run.schedule, seed),
             photographs=tuple(item.is_photograph for item in items),
             quality_db=(None,) * len(items),
+            average=self.components["average_sheet"]() if "average_sheet" in self.components else None,
         )
         return state, sources
 

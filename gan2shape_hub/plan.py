@@ -28,14 +28,20 @@ class Step:
 @dataclass(frozen=True)
 class Abilities:
     """What a checkpoint can do. pretrained: it brings shape networks; turns: it knows directions of W along which the
-    object turns."""
+    object turns; relights: it knows directions along which its light moves, in ``lit_images`` pictures, out of which
+    ``stereo_rounds`` turns of lights, normals and surface find the shape."""
 
     pretrained: bool = True
     turns: bool = False
+    relights: bool = False
+    lit_images: int = 15
+    stereo_rounds: int = 2
 
     @classmethod
     def of(cls, config: CategoryConfig, pretrained: bool) -> Abilities:
-        return cls(pretrained=pretrained, turns=len(config.projection.view_directions) == 2)
+        projection = config.projection
+        turns, relights = bool(projection.view_directions), bool(projection.light_directions)
+        return cls(pretrained, turns, relights, 1 + len(config.light_walk.steps), config.photometric.rounds)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,10 @@ class RoundKind:
 
 def _adjusts(schedule: ScheduleConfig, can: Abilities) -> bool:
     return can.turns and schedule.turned_views > 0 and schedule.adjust_iterations > 0
+
+
+def _relights(schedule: ScheduleConfig, can: Abilities) -> bool:
+    return can.relights and can.pretrained and schedule.from_pretrained and schedule.light_walk_size > 0
 
 
 def _batches(schedule: ScheduleConfig, images: Images) -> int:
@@ -109,6 +119,18 @@ KINDS = (
         0.3,
         lambda schedule, can, images: images.count * schedule.adjust_iterations if _adjusts(schedule, can) else None,
     ),
+    Kind(
+        "light",
+        "Shape: carrying a lamp around the object in the generator",
+        0.15,
+        lambda schedule, can, images: images.count * can.lit_images if _relights(schedule, can) else None,
+    ),
+    Kind(
+        "stereo",
+        "Shape: normals from the lamp's pictures",
+        0.3,
+        lambda schedule, can, images: images.count * can.stereo_rounds if _relights(schedule, can) else None,
+    ),
 )
 """What comes before the rounds, in its order."""
 
@@ -135,6 +157,12 @@ def plan(schedule: ScheduleConfig, can: Abilities, images: Images) -> tuple[Step
     Raises:
         ConfigError: the schedule asks for steps that cannot be together.
     """
+    if _adjusts(schedule, can) and _relights(schedule, can):
+        raise ConfigError(
+            "schedule.light_walk_size finds the shape anew, and schedule.adjust_iterations would be for nothing: set "
+            "one of them to 0.",
+            code="steps-exclude-each-other",
+        )
     if schedule.turned_views and schedule.adjust_iterations and any(this.refine for this in schedule.rounds):
         raise ConfigError(
             "schedule.adjust_iterations adjusts the shape, and round.refine would train it anew without: set one of "

@@ -129,3 +129,52 @@ class DetailsConfig:
             0 < self.fine < self.coarse, "details.fine", self.fine, f"above 0 and below details.coarse, {self.coarse}"
         )
         check(self.floor > 0, "details.floor", self.floor, "above 0")
+
+
+@dataclass(frozen=True)
+class LightWalkConfig:
+    """Where the lamp is carried (``stages/light_walk.py``)."""
+
+    steps: tuple[tuple[float, float, float], ...] = (
+        *((2.5, 0.0, 0.0), (-2.5, 0.0, 0.0), (0.0, 2.5, 0.0), (0.0, -2.5, 0.0), (0.0, 0.0, 2.2), (0.0, 0.0, -2.2)),
+        *((1.8, 1.8, 0.0), (1.8, -1.8, 0.0), (-1.8, 1.8, 0.0), (-1.8, -1.8, 0.0)),
+        *((1.5, 0.0, 1.5), (-1.5, 0.0, 1.5), (0.0, 1.5, 1.5), (0.0, -1.5, 1.5)),
+    )
+    """To the left, upward and to the front, in standard deviations of W: as far as the person stays the same."""
+
+    def __post_init__(self) -> None:
+        check(len(self.steps) >= 3, "light_walk.steps", f"{len(self.steps)} steps", "3 or more: normals have 3 numbers")
+
+
+@dataclass(frozen=True)
+class PhotometricConfig:
+    """The relief that a light walk shows (``stages/photometric.py``)."""
+
+    rounds: int = 2
+    """Turns of lights, normals and surface; with many the free lights carry the shape away (bas-relief)."""
+    order: int = 2
+    """Of the lights' spherical harmonics; the first alone does not know how shadows bend the logarithm."""
+    ridge: float = 1e-3
+    """On the second order, in parts of the pixels' weights."""
+    reach: float = 0.3
+    """How far normals may depart from the average shape's: a standard deviation, radians."""
+    doubt: float = 2.0
+    """Standard deviation of a pixel's log ratio, in parts of what the lights leave unexplained: neighbours err
+    together."""
+    blur_px: float = 0.7
+    """Of the brightness, in pixels of a sheet of 128."""
+    dark: float = 0.35
+    """Pixels darker than this part of the object's mean (hair) count less: their ratios are mostly rounding."""
+    grazing_power: float = 2.0
+    """A pixel counts by the cosine of its slant to this power."""
+    carries_on: float = 2e-3
+    """Weight of the normals beyond the mask: the surface goes on there as the average one does."""
+    blocks: int = 16
+    tie: float = 0.02
+    """Means over blocks (pixels of a sheet of 128) are held to the average shape so much (``depth_from_normals``)."""
+
+    def __post_init__(self) -> None:
+        check(self.rounds >= 1, "photometric.rounds", self.rounds, "1 or more")
+        check(self.order in (1, 2), "photometric.order", self.order, "1 or 2")
+        for name in ("reach", "doubt", "dark", "carries_on"):
+            check(getattr(self, name) > 0, f"photometric.{name}", getattr(self, name), "above 0")

@@ -33,6 +33,10 @@ class State:
     """How well the generator expresses each photograph (PSNR); None for what came with its latent."""
     scene: Scene | None = None
     """All K scenes as they would be returned now; None: as the networks say. Its side S need not be the networks'."""
+    average: Tensor | None = None
+    """(S, S) canonical depth of the category's average object, where the checkpoint has it."""
+    lit: Tensor | None = None
+    """(K, 1 + J, 3, S, S) the generator's image of every target, and it under J other lights."""
     turned: Tensor | None = None
     """(K, 1 + M, 3, S, S) the generator's own image of every target and M turned ones."""
     views: PseudoViews | None = None

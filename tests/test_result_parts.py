@@ -11,7 +11,7 @@ import torch
 from conftest import tiny_pipeline
 from PIL import Image
 
-from gan2shape_hub.editing import resized_scene
+from gan2shape_hub.rendering.scene import resized_scene
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.camera import Pose, project, unproject
 from gan2shape_hub.rendering.renderer import RenderedView, render_view, visible_from
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
@@ -92,3 +94,21 @@ def perturbed_light(light: Tensor, direction: Tensor, extra_diffuse: Tensor, amb
     ambient = light[:, 0] + 2 * ambient_per_diffuse * extra_diffuse
     diffuse = light[:, 1] + 2 * extra_diffuse
     return torch.cat([ambient[:, None], diffuse[:, None], direction], dim=1)
+
+
+def resized_scene(scene: Scene, side: int) -> Scene:
+    """``scene`` with sheets, depth (K, S, S) and albedo (K, 3, S, S), of another side; itself where it has it."""
+    if scene.depth.shape[-1] == side:
+        return scene
+    return dataclasses.replace(
+        scene, depth=resized(scene.depth[:, None], side)[:, 0], albedo=resized(scene.albedo, side)
+    )
+
+
+def resized(maps: Tensor, side: int) -> Tensor:
+    """(B, C, S, S) as (B, C, side, side), edges onto edges, as photographs are shrunk to what the networks see."""
+    if maps.shape[-1] == side:
+        return maps
+    if side < maps.shape[-1]:
+        return F.interpolate(maps, (side, side), mode="area")
+    return F.interpolate(maps, (side, side), mode="bilinear", align_corners=False)

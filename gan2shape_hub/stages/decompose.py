@@ -8,7 +8,7 @@ import torch
 
 from gan2shape_hub.models.perceptual import feature_loss, masked_l1
 from gan2shape_hub.records import Scene
-from gan2shape_hub.rendering.scene import render_scene, smoothness
+from gan2shape_hub.rendering.scene import render_scene, resized, resized_scene, smoothness
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.preview import scene_preview
 from gan2shape_hub.state import State
@@ -18,7 +18,8 @@ def decompose(state: State, run: Run) -> State:
     """Train the albedo net; depth, view and light of the scenes stay as they are. ``mirror_decompose`` of the round
     renders the mirrored depth and albedo in every other iteration (at random)."""
     config, weights, mirror = run.config, run.config.loss, run.round.mirror_decompose
-    targets, scene, nets = state.targets, state.seen(config), state.nets.learning("albedo")
+    targets, nets, full = state.targets, state.nets.learning("albedo"), state.seen(config)
+    scene = resized_scene(full, config.image_size)  # what the networks work at; a finer sheet waits
     optimizer = run.optimizer(nets.parameters("albedo"), run.schedule.learning_rate)
     batch = min(run.schedule.batch_size, len(targets))
     with torch.no_grad():
@@ -47,4 +48,5 @@ def decompose(state: State, run: Run) -> State:
         run.tick(iteration, loss.detach(), scene_preview(targets.images[0], first, config))
     with torch.no_grad():
         albedo = torch.cat([nets.albedo(image).float() for image in targets.images.split(1)])
-    return state.replace(nets=nets.frozen(), scene=dataclasses.replace(scene, albedo=albedo))
+    albedo = resized(albedo, full.depth.shape[-1])
+    return state.replace(nets=nets.frozen(), scene=dataclasses.replace(full, albedo=albedo))

@@ -65,7 +65,6 @@ def test_what_blocks_hold_comes_from_the_anchor():
     _, normals, _ = head(128)
     flat = 0.98 + (depth - 0.98) * 0.5  # half of the relief
     found = depth_from_normals(normals, mask, flat, CAMERA, blocks=32, tie=1.0)
-    inside = mask > 0
     blocks = torch.nn.functional.avg_pool2d
     told, kept = (blocks(d[None, None] * mask, 32)[0, 0] for d in (flat, found))
     assert float((told - kept).abs().max()) < 3e-3, "a tenth of what the halved relief is off"

@@ -1,0 +1,141 @@
+"""The object's own relief, read off the pictures of its light walk (``stages/light_walk.py``).
+
+An addition to the paper. The sheet starts as the category's average one in the image's view (or what the networks say);
+lights, normals and the surface are then found in turn (``rendering/photometric.py``, ``rendering/integrate.py``). Free
+lights leave a freedom to the shape (bas-relief): low frequencies are the average sheet's, which many views and people
+have found together, and the details are the person's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.records import Scene
+from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.integrate import depth_from_normals
+from gan2shape_hub.rendering.photometric import fit_lights, fit_normals, log_ratios, luminance
+from gan2shape_hub.rendering.renderer import visible_from, warp_depth
+from gan2shape_hub.rendering.scene import canonical, resized
+from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.run import Run
+from gan2shape_hub.stages.preview import scene_preview
+from gan2shape_hub.state import State
+
+
+@torch.no_grad()
+def photometric_stereo(state: State, run: Run) -> State:
+    """Depth (K, S, S) and view (K, 6) of the scenes, S being the lit images' side; albedo and light stay."""
+    config, targets, scenes = run.config, state.targets, []
+    every, rounds = state.seen(config), config.photometric.rounds
+    size = state.lit.shape[-1]
+    for k in range(len(targets)):
+        scene, mask = every.select(slice(k, k + 1)), targets.masks[k : k + 1]
+        # The background has no part in how the head is held: the same head before a white wall is not turned more.
+        view = state.nets.predict_view(targets.images[k : k + 1] * mask, config)
+        base = scene.depth if state.average is None else state.average[None]
+        base = _larger(base, size)
+        scene = Scene(base, resized(scene.albedo, size), view, scene.light)
+        pose, mask = Pose.from_view(view, config.camera), resized(mask, size)[0, 0].clamp(0, 1)
+        start, _ = warp_depth(base, pose, config.camera)
+        depth, now = start[0], scene
+        ratios, weight, told = _evidence(state.lit[k], start[0], mask, run)
+        for number in range(rounds):
+            depth, spread = _round(ratios, weight, told, start[0], depth, run)
+            sheet = into_canonical(depth, mask, base[0], pose, run)
+            now = dataclasses.replace(scene, depth=sheet[None])
+            preview = scene_preview(targets.images[k], lambda now=now: now, config)
+            run.tick(k * rounds + number, spread, preview)
+        scenes.append(now)
+    return state.replace(scene=Scene.cat(scenes))
+
+
+def _evidence(lit: Tensor, start: Tensor, mask: Tensor, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    """Log ratios (J, P) of the lit images (1 + J, 3, S, S); what each pixel's normal counts (S, S), and what it says of
+    the lights (P): those in the category's box, which the average shape knows best.
+
+    Hair is dark, and what is seen at a grazing angle is seen badly.
+    """
+    constants, size = run.config.photometric, lit.shape[-1]
+    blur = constants.blur_px * size / 128
+    ratios = log_ratios(lit[1:], lit[0], blur)
+    brightness, box = luminance(lit[0]), _box(run.config.prior.default_box, size).to(lit)
+    typical = (brightness * mask * box).sum() / (mask * box).sum().clamp_min(1e-6)
+    bright = (brightness / (constants.dark * typical).clamp_min(1e-6)).clamp(0, 1).square()
+    frontal = normals_from_depth(start[None], run.config.camera)[0, 2].clamp(0, 1)
+    weight = mask * bright * frontal**constants.grazing_power
+    return ratios.flatten(1), weight, (weight * box).flatten()
+
+
+def _round(
+    ratios: Tensor, weight: Tensor, told: Tensor, start: Tensor, depth: Tensor, run: Run
+) -> tuple[Tensor, Tensor]:
+    """The sheet (S, S) after one turn of lights, normals and surface, and what the lights left unexplained."""
+    constants, camera = run.config.photometric, run.config.camera
+    prior, now = (-normals_from_depth(d[None], camera)[0].flatten(1) for d in (start, depth))
+    lights, spread = fit_lights(ratios, now, told, constants.order, constants.ridge)
+    normals = fit_normals(
+        ratios,
+        lights,
+        spread * constants.doubt,
+        now,
+        weight.flatten(),
+        prior=prior,
+        order=constants.order,
+        reach=constants.reach,
+    )
+    depth = depth_from_normals(
+        normals.view(3, *depth.shape),
+        weight.clamp_min(constants.carries_on),
+        start,
+        camera,
+        blocks=constants.blocks,
+        tie=constants.tie,
+    )
+    return depth, spread.mean()
+
+
+def into_canonical(view_depth: Tensor, mask: Tensor, base: Tensor, pose: Pose, run: Run) -> Tensor:
+    """The canonical sheet (S, S) of what the view's ``view_depth`` (S, S) shows inside ``mask`` (S, S).
+
+    What it does not show goes on as ``base`` (S, S) does, without a step: the difference is carried on smoothly.
+    """
+    camera = run.config.camera
+    seen_depth, there = warp_depth(view_depth[None], pose.inverse(), camera)
+    inside = canonical(mask[None, None], seen_depth, pose, camera, padding="zeros")
+    sure = there * inside * visible_from(seen_depth, pose, camera)
+    frontal = normals_from_depth(seen_depth, camera)[:, 2:].clamp(0, 1)
+    return base + _carried_on((seen_depth - base)[:, None], sure * frontal)[0, 0]
+
+
+def _carried_on(values: Tensor, weight: Tensor, least: float = 0.05) -> Tensor:
+    """``values`` (1, 1, S, S) where they have ``weight``, elsewhere smooth and as those nearby: averages over ever
+    larger cells fill in what smaller ones do not know (Gortler et al., "The lumigraph", 1996)."""
+    if min(values.shape[-2:]) <= 2:
+        mean = (values * weight).sum() / weight.sum().clamp_min(1e-6)
+        return torch.full_like(values, float(mean))
+    known = F.avg_pool2d(weight, 2, ceil_mode=True, count_include_pad=False)
+    means = F.avg_pool2d(values * weight, 2, ceil_mode=True, count_include_pad=False) / known.clamp_min(1e-6)
+    coarse = _carried_on(means, (known / least).clamp(max=1) * (known > 0))
+    coarse = F.interpolate(coarse, values.shape[-2:], mode="bilinear", align_corners=False)
+    share = (weight / least).clamp(0, 1)
+    return share * values + (1 - share) * coarse
+
+
+def _box(box: tuple[float, float, float, float], size: int) -> Tensor:
+    """(size, size) 1 in the ellipse of ``box`` (top, left, bottom, right in 0..1), else 0."""
+    top, left, bottom, right = box
+    v, u = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    across = (u - (left + right) / 2) / ((right - left) / 2)
+    along = (v - (top + bottom) / 2) / ((bottom - top) / 2)
+    return (across.square() + along.square() < 1).float()
+
+
+def _larger(depth: Tensor, size: int) -> Tensor:
+    """Depth (1, S, S) on the rays of a sheet of ``size``."""
+    if depth.shape[-1] == size:
+        return depth
+    return F.interpolate(depth[:, None], (size, size), mode="bicubic", align_corners=True)[:, 0]
