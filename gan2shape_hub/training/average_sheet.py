@@ -28,20 +28,12 @@ from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.stages.mask import Masker
 
-LIGHT_STEPS = (
-    *((2.5, 0.0, 0.0), (-2.5, 0.0, 0.0), (0.0, 2.5, 0.0), (0.0, -2.5, 0.0), (0.0, 0.0, 2.2), (0.0, 0.0, -2.2)),
-    *((1.8, 1.8, 0.0), (1.8, -1.8, 0.0), (-1.8, 1.8, 0.0), (-1.8, -1.8, 0.0)),
-    *((1.5, 0.0, 1.5), (-1.5, 0.0, 1.5), (0.0, 1.5, 1.5), (0.0, -1.5, 1.5)),
-)
-"""To the left, upward and to the front, in standard deviations of W: as far as pictures stay pictures of the person."""
 YAWS_DEG = (-38.0, -19.0, 0.0, 19.0, 38.0)
 """Views of every person, where the category knows directions to turn along; else its own view alone."""
 DARK = 0.3
 """Pixels darker than this share of the object's mean brightness (hair, shadows) say nothing of the surface."""
 REACH = 0.2
 """Radians by which the found normals differ from the networks' average."""
-RIDGE = 1e-3
-"""On the second order of the lights."""
 ALTERNATIONS = 8
 """Of lights, normals and their integral; the residual falls no further after six."""
 SEEN = 0.15
@@ -88,7 +80,7 @@ def collect_crowd(
     latents = sample_latents(generator, people, rng, config.truncation)
     views = [_turned(latent[None], projection, nets, config) for latent in latents]
     sheet = _mean_depth((view for turned in views for view in turned), projection, nets, config)
-    camera, count = config.camera, len(LIGHT_STEPS)
+    camera, count = config.camera, len(config.light_walk.steps)
     total = weight = torch.zeros(len(views[0]), count, *sheet.shape, device=sheet.device)
     masked = seen_at_all = torch.zeros_like(sheet)
     for person, turned in enumerate(views):
@@ -120,7 +112,7 @@ def solve_average(crowd: Crowd, config: CategoryConfig, log: Callable[[str], Non
     """The sheet whose normals explain the crowd; symmetric where the category is (``average_mirrored``)."""
     if config.average_mirrored:
         crowd = crowd.with_mirror_image()
-    size, camera = crowd.sheet.shape[-1], config.camera
+    size, constants = crowd.sheet.shape[-1], config.photometric
     ratios, weights = crowd.ratios.flatten(1), crowd.weights.flatten(1)
     box = box_importance(config.prior.default_box, size, 0.0).to(ratios).flatten()
     inner = box * weights * (weights > SEEN)
@@ -128,15 +120,20 @@ def solve_average(crowd: Crowd, config: CategoryConfig, log: Callable[[str], Non
     prior = normals = _outward(crowd.sheet, config)
     depth = crowd.sheet
     for number in range(ALTERNATIONS):
-        lights, spread = fit_lights(ratios, normals, inner, ridge=RIDGE)
+        lights, spread = fit_lights(ratios, normals, inner, constants.order, constants.ridge)
         # Views of one crowd are not independent: together they count as one light walk.
-        share = weights * len(LIGHT_STEPS) / len(weights)
-        normals = fit_normals(ratios, lights, 2 * spread, normals, share, prior=prior, reach=REACH)
-        depth = depth_from_normals(normals.view(3, size, size), sure, crowd.sheet, camera)
+        share = weights * len(config.light_walk.steps) / len(weights)
+        error, spread = spread.square().mean().sqrt(), constants.doubt * spread
+        normals = fit_normals(
+            ratios, lights, spread, normals, share, prior=prior, order=constants.order, reach=REACH
+        ).view(3, size, size)
+        depth = depth_from_normals(
+            normals, sure, crowd.sheet, config.camera, blocks=constants.blocks, tie=constants.tie
+        )
         if config.average_mirrored:
             depth = (depth + depth.flip(-1)) / 2
         normals = _outward(depth, config)
-        log(f"average sheet: {number + 1} of {ALTERNATIONS}, unexplained {float(spread.square().mean().sqrt()):.4f}")
+        log(f"average sheet: {number + 1} of {ALTERNATIONS}, unexplained {float(error):.4f}")
     average = AverageSheet(size)
     average.depth.copy_(depth)
     average.cover.copy_(crowd.cover)
@@ -165,7 +162,7 @@ def _mean_depth(
 
 def _light_walk(latent: Tensor, projection: LatentProjection, config: CategoryConfig) -> tuple[Tensor, Tensor]:
     """The unlit image (1, 3, S, S) of a latent (1, D) and the log ratios (J, S, S) of its light walk."""
-    steps = torch.tensor(LIGHT_STEPS).to(latent)
+    steps = torch.tensor(config.light_walk.steps).to(latent)
     unlit = _image(latent, projection, config)
     lit = [_image(part, projection, config) for part in projection.relight(latent, steps).split(CHUNK)]
     return unlit, log_ratios(torch.cat(lit), unlit[0])

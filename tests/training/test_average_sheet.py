@@ -9,7 +9,7 @@ from lamps import LIT, SIZE, Lamps, config, dome, everywhere, nets, turning
 from gan2shape_hub.rendering.photometric import harmonics
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
-from gan2shape_hub.training.average_sheet import LIGHT_STEPS, YAWS_DEG, Crowd, collect_crowd, solve_average
+from gan2shape_hub.training.average_sheet import YAWS_DEG, Crowd, collect_crowd, solve_average
 
 INNER = slice(8, 24)
 
@@ -70,7 +70,7 @@ def test_a_symmetric_category_has_a_symmetric_average():
 def test_a_crowd_without_directions_to_turn_is_seen_as_it_is():
     truth, start = dome(ridge=0.5), dome()
     crowd = collect_crowd(Lamps(truth), nets(start), everywhere, known(), lambda _: None, people=6)
-    assert crowd.ratios.shape == (len(LIGHT_STEPS), SIZE, SIZE)
+    assert crowd.ratios.shape == (len(known().light_walk.steps), SIZE, SIZE)
     assert torch.allclose(crowd.sheet, sheet(start)[0])
     assert crowd.cover == pytest.approx(torch.ones(SIZE, SIZE))
     average = solve_average(crowd, known(), lambda _: None)
@@ -84,7 +84,7 @@ def test_a_crowd_that_turns_is_seen_from_every_side():
         turned, projection=dataclasses.replace(turned.projection, view_directions=turns, view_units=(0.5, 0.5))
     )
     crowd = collect_crowd(Lamps(dome()), nets(dome()), everywhere, turned, lambda _: None, people=2)
-    assert crowd.ratios.shape == (len(YAWS_DEG) * len(LIGHT_STEPS), SIZE, SIZE)
+    assert crowd.ratios.shape == (len(YAWS_DEG) * len(known().light_walk.steps), SIZE, SIZE)
 
 
 def test_masked_and_dark_pixels_do_not_count():
