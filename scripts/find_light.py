@@ -30,7 +30,7 @@ from gan2shape_hub.models.latent_projection import LatentProjection, gan_image
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
 from gan2shape_hub.rendering import normals_from_depth, render_view, shade
-from gan2shape_hub.results.edit import preset_light, rotate_poses
+from gan2shape_hub.results.edit import make_light, rotate_poses
 from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import Tile, page
 from gan2shape_hub.stages.mask import first_answer, mask_from_nets
@@ -104,12 +104,13 @@ def shape_nets(checkpoint: Path, components: dict[str, nn.Module]) -> ShapeNets:
 
 
 def average_tiles(average: AverageSheet, config: CategoryConfig, side: int = 256) -> list[Tile]:
-    """The bare average object from the front and turned by 40 degrees, lit from the left and from above."""
+    """The bare average object from the front and turned by 40 degrees, lit from the left and from the right."""
     depth, camera = average().cpu()[None], config.camera
     normals = normals_from_depth(depth, camera)
     tiles = []
-    for name in ("left", "top"):
-        texture, _ = shade(torch.full_like(normals, 0.6), normals, preset_light(name))
+    for name, side in (("left", 0.6), ("right", -0.6)):
+        light = make_light(side, 0.4, ambient=0.1, diffuse=1.0)
+        texture, _ = shade(torch.full_like(normals, 0.8), normals, light)
         for yaw in (0, 40):
             view = render_view(depth, texture, rotate_poses([(yaw, 0)], camera), camera, background=-1.0)
             tiles.append(Tile(f"{yaw} degrees, light {name}", to_pil(view.image)))

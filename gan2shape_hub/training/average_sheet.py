@@ -30,8 +30,6 @@ from gan2shape_hub.stages.mask import Masker
 
 YAWS_DEG = (-38.0, -19.0, 0.0, 19.0, 38.0)
 """Views of every person, where the category knows directions to turn along; else its own view alone."""
-DARK = 0.3
-"""Pixels darker than this share of the object's mean brightness (hair, shadows) say nothing of the surface."""
 REACH = 0.2
 """Radians by which the found normals differ from the networks' average."""
 ALTERNATIONS = 8
@@ -81,6 +79,7 @@ def collect_crowd(
     views = [_turned(latent[None], projection, nets, config) for latent in latents]
     sheet = _mean_depth((view for turned in views for view in turned), projection, nets, config)
     camera, count = config.camera, len(config.light_walk.steps)
+    box = box_importance(config.prior.default_box, config.image_size, 0.0)[0, 0].to(sheet)
     total = weight = torch.zeros(len(views[0]), count, *sheet.shape, device=sheet.device)
     masked = seen_at_all = torch.zeros_like(sheet)
     for person, turned in enumerate(views):
@@ -92,9 +91,11 @@ def collect_crowd(
             maps = canonical(maps[None], sheet[None], pose, camera)[0]
             visible = visible_from(sheet[None], pose, camera)[0, 0]
             mask, brightness = maps[count], maps[count + 1]
-            mean = (brightness * mask * visible).sum() / (mask * visible).sum().clamp_min(1e-6)
+            # Hair and shadows are dark, and say little of the surface.
+            typical = (brightness * mask * visible * box).sum() / (mask * visible * box).sum().clamp_min(1e-6)
+            bright = (brightness / (config.photometric.dark * typical).clamp_min(1e-6)).clamp(0, 1).square()
             ratios.append(maps[:count])
-            weights.append((mask * visible * (brightness > DARK * mean)).expand(count, -1, -1))
+            weights.append((mask * visible * bright).expand(count, -1, -1))
             masked, seen_at_all = masked + mask * visible, seen_at_all + visible
         total = total + torch.stack(ratios) * torch.stack(weights)
         weight = weight + torch.stack(weights)
