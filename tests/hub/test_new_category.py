@@ -33,7 +33,11 @@ from gan2shape_hub.records import SHAPE_COMPONENTS
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "new-category.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|python|json)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-SMALLER = {"--count 20": "--count 1", "--samples 2000": "--samples 40"}
+SMALLER = {
+    "--count 20": "--count 1",
+    "--samples 2000": "--samples 40",
+    "--figures out/light": "--figures out/light --images 3 --people 2",
+}
 WIDTHS, SIZE, DIM, TOKEN = [12, 10, 8, 8], 32, 16, "hf_catOwner0123456789"
 
 
@@ -149,7 +153,12 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
         assert hub.read_config(folder).view_gaussian != before.view_gaussian
         before = hub.read_config(folder)
 
-    # 4. look and measure
+    # 4. find the light: there is none in an untrained generator
+    assert script("find_light").main(command("find_light")) == 0
+    assert "purity" in capsys.readouterr().out
+    assert not (folder / "average_sheet").exists()
+
+    # 5. look and measure
     assert reconstruct.main([*command("reconstruct", "out/cat"), "--no-turntable", "--quiet"]) == 0
     assert (clone / "out" / "cat" / "contact_sheet.png").exists()
     assert script("measure_category").main(command("measure_category")) == 0
@@ -163,7 +172,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 
     assert cards.load_results(clone / "docs" / "results" / "example.json").metrics[0].type == "side"
 
-    # 5. the card
+    # 6. the card
     make_cards = script("make_cards")
     monkeypatch.setattr(make_cards, "ROOT", clone)
     assert make_cards.main(command("make_cards")) == 0
@@ -173,7 +182,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
     assert "(samples.png)" in card
     assert "(figures/contact_sheet.png)" in card
 
-    # 6. publish
+    # 7. publish
     capsys.readouterr()
     assert script("push_to_hub").main(command("push_to_hub", "--dry-run")) == 0
     printed = capsys.readouterr()
@@ -193,7 +202,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
             assert f'from_pretrained("{name}")' in files["README.md"].decode()
             assert {"generator/model.safetensors", "view_net/model.safetensors", "samples.png"} <= files.keys()
 
-            # 6 and 7 in Python, in another folder than the clone but for the checkpoint
+            # 7 and 8 in Python, in another folder than the clone but for the checkpoint
             for code in [block for kind, block in BLOCKS if kind == "python"]:
                 answer = user.run(f"import os\nos.chdir({str(clone)!r})\n{code}")
                 assert not answer.error, answer.chain
@@ -212,7 +221,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 
 def test_every_command_of_the_page_is_one_that_was_tried():
     """A command that is added to the page has to be added above."""
-    tried = {"convert_checkpoint": 3, "reconstruct": 2, "pretrain": 1, "fit_priors": 2, "measure_category": 1,
+    tried = {"convert_checkpoint": 3, "reconstruct": 2, "pretrain": 1, "fit_priors": 2, "find_light": 1, "measure_category": 1,
              "evaluate": 1, "make_cards": 1, "push_to_hub": 2}  # fmt: skip
     found: dict[str, int] = {}
     for words in commands():
