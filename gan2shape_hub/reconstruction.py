@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.config import CategoryConfig
-from gan2shape_hub.editing import Editing
+from gan2shape_hub.editing import Editing, resized_scene
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose
 from gan2shape_hub.report import RunReport
@@ -28,6 +28,7 @@ from gan2shape_hub.results.paste import FEATHER
 from gan2shape_hub.results.texture import BakedTexture
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.stages.gan_edit import GanEditor
+from gan2shape_hub.stages.mask import mask_from_scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Reconstruction:
     @cached_property
     def viewer(self) -> Viewer:
         """What pictures of the scene are made by."""
-        return Viewer(self.config.camera, self.source, self.depth, self.albedo, self.pose, self.light)
+        return Viewer(self.config.camera, self.source, self.depth, self.albedo, self.pose, self.light, self.object_mask)
 
     @cached_property
     def _editing(self) -> Editing:
@@ -82,7 +83,7 @@ class Reconstruction:
             scene=self.scene,
             gan=self.editor,
             alignment=self.alignment,
-            alpha=self.alpha,
+            object_mask=self.object_mask,
         )
 
     @property
@@ -234,11 +235,14 @@ class Reconstruction:
         """The generator's own picture of the latent, at its full size: what edits through the GAN start from."""
         return self._editing.inverted
 
-    @property
+    @cached_property
     def object_mask(self) -> Tensor:
         """(M, M) in 0..1 where the photograph shows the object: ``alpha``, or (N, N) read off the scene where there is
         none (``stages/mask.py``)."""
-        return self._editing.object_mask
+        if self.alpha is not None:
+            return self.alpha
+        scene = resized_scene(self.scene, self.image.shape[-1])
+        return mask_from_scene(self.image[None], scene, self.config.camera)[0, 0]
 
     def paste(
         self, edited: Image.Image | Tensor, *, feather: float = FEATHER, mask: Image.Image | None = None

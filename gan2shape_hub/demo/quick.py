@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.rendering import Light, render_mesh
-from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, relight, rotate_poses
+from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import build_mesh
 from gan2shape_hub.results.viewer import resized_texture
@@ -47,7 +47,7 @@ def ball_of_preset(name: str) -> tuple[float, float, float, float]:
 class QuickLook:
     """A reconstruction at ``size`` pixels, ready to be relit and turned.
 
-    ``relight`` agrees with ``Reconstruction.relight`` at the same size but for the order of shrinking and relighting.
+    ``relight`` makes the pictures of ``Reconstruction.relight``.
     """
 
     @torch.no_grad()
@@ -60,9 +60,7 @@ class QuickLook:
     @torch.no_grad()
     def relight(self, light: Light) -> Image.Image:
         """The photograph under ``light`` (batch of one)."""
-        result = self._result
-        lit = relight(self._texture[0], result.depth, result.light, light, result.config.camera)
-        return self._frame.draw(lit[None], result.light, light)
+        return self._frame.draw(None, self._result.viewer.relighting(light))
 
     @torch.no_grad()
     def turn(self, yaw_deg: float, pitch_deg: float, *, shaded_only: bool = False, supersample: int = 1) -> Image.Image:

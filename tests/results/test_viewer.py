@@ -18,7 +18,7 @@ def source() -> torch.Tensor:
 
 def viewer(source: torch.Tensor, side: int) -> Viewer:
     known = face_scene(side)
-    return Viewer(CAMERA, source, known.depth, known.albedo, turned(10), light())
+    return Viewer(CAMERA, source, known.depth, known.albedo, turned(10), light(), known.mask)
 
 
 def difference(one, other) -> float:
