@@ -75,7 +75,7 @@ def test_a_generated_face_with_everything(checkpoint, tmp_path):
     told = json.loads((out / "result.json").read_text())
     assert (told["sample_seed"], told["seed"], told["truncation"]) == (7, 3, 0.7)
     assert told["checkpoint"] == str(checkpoint)
-    assert "step 3: shape from all views 2/2" in stderr
+    assert "Step 3: shape from all views 2/2" in stderr
     assert "100%" in stderr
     assert "Traceback" not in stderr
     assert "Warning" not in stderr
