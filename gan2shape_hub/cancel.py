@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan2shape_hub.errors import Cancelled
 
@@ -40,19 +42,37 @@ class StopsBetweenOperations(TorchFunctionMode):
     ``stop_wanted()`` is true.
 
     Between two iterations, and before the first one and after the last, there may be seconds in which nobody asks: a
-    full image, a look for faces. Only the thread that enters it is watched, and no network is touched.
+    full image and its gradient, a look for faces. Only the thread that enters it is watched, and no network is touched.
     """
 
     def __init__(self, stop_wanted: Callable[[], Any]) -> None:
         super().__init__()
         self._stop_wanted, self._looked = stop_wanted, 0.0
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def look(self) -> None:
         now = time.monotonic()
         if now - self._looked > LOOK_EVERY_S:
             self._looked = now
             if self._stop_wanted():
                 raise Cancelled("cancelled from outside.")
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.look()
+        if func is not torch.Tensor.backward:
+            return func(*args, **(kwargs or {}))
+        with _WithinBackward(self.look):  # one call from here, hundreds of operations inside
+            return func(*args, **(kwargs or {}))
+
+
+class _WithinBackward(TorchDispatchMode):
+    """Looks at every operation below autograd, which costs more: for backward passes alone."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._look = look
+
+    def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self._look()
         return func(*args, **(kwargs or {}))
 
 

@@ -64,3 +64,35 @@ def test_nothing_is_left_behind():
         torch.ones(3) + 1
     assert float((torch.ones(3) + 1).sum()) == 6
     assert not any(hook for hook in torch.nn.modules.module._global_forward_pre_hooks)
+
+
+def test_a_backward_pass_is_left_in_the_middle():
+    """It is one call from Python, and seconds long through a whole generator."""
+    token, done = CancelToken(), []
+
+    class Slow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            done.append(1)
+            token.cancel()
+            time.sleep(0.1)
+            return gradient * 2
+
+    x = torch.ones(3, requires_grad=True)
+    with stoppable(token):
+        loss = Slow.apply(Slow.apply(Slow.apply(x))).sum()
+        with pytest.raises(Cancelled):
+            loss.backward()
+    assert len(done) == 1
+    assert x.grad is None
+
+
+def test_what_is_watched_computes_the_same():
+    sample = (pipeline := tiny_pipeline()).sample(seed=1)
+    plain, watched = pipeline(sample), pipeline(sample, cancel=CancelToken())
+    assert torch.equal(plain.scene.depth, watched.scene.depth)
+    assert torch.equal(plain.scene.albedo, watched.scene.albedo)

@@ -41,6 +41,64 @@ def checkpoint(faces, tmp_path_factory):
     return faces.save_pretrained(tmp_path_factory.mktemp("checkpoint") / "face")
 
 
+def test_a_photograph_is_prepared_before_it_is_reconstructed(faces, astronaut, tmp_path):
+    prepared = faces.prepare(astronaut)
+    assert prepared.faces == 1
+    assert prepared.mask is None
+    assert prepared.name is None
+    assert prepared.square.size == (prepared.alignment.square.width,) * 2
+    assert prepared.alignment.side == pytest.approx(171, abs=6)
+    one, other = faces(prepared), faces(astronaut)
+    assert torch.equal(one.scene.depth, other.scene.depth)
+    assert one.settings["square"] == other.settings["square"]
+    central = faces.prepare(astronaut, align=False)
+    assert central.square.size == (512, 512)
+    assert central.faces == 0
+    assert faces(central).alignment is central.alignment, "what was decided stays"
+    path = tmp_path / "cut out.png"
+    cut_out = astronaut.convert("RGBA")
+    cut_out.putalpha(Image.linear_gradient("L").resize(astronaut.size))
+    cut_out.save(path)
+    prepared = faces.prepare(path)
+    assert prepared.mask.size == prepared.square.size
+    assert prepared.name == str(path)
+    assert faces(prepared).settings["image"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("missing.png", "not-found"),
+        ("text.png", "not-an-image"),
+        ("empty.png", "corrupt"),
+        (Image.new("RGB", (20, 300)), "too-small"),
+        (Image.new("RGB", (200, 300), "grey"), "no-face"),
+        (np.full((64, 64, 3), np.nan), "bad-array"),
+        (torch.zeros(7, 64, 64), "bad-array"),
+        (3.5, "bad-array"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_has_a_code(faces, tmp_path, given, code):
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
+    given = tmp_path / given if isinstance(given, str) else given
+    with pytest.raises(InputError) as caught:
+        faces.prepare(given)
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+
+
+def test_faces_that_cannot_be_taken_have_codes(faces, astronaut):
+    for arguments in ({"face_index": 3}, {"face_index": 0, "align": False}):
+        with pytest.raises(InputError) as caught:
+            faces.prepare(astronaut, **arguments)
+        assert caught.value.code == "no-such-face"
+    with pytest.raises(InputError) as caught:
+        faces.prepare(astronaut.resize((160, 160)))
+    assert caught.value.code == "face-too-small"
+
+
 def test_a_photograph_end_to_end(faces, astronaut):
     result = faces(astronaut)
     assert result.report.input.faces == 1
