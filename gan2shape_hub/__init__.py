@@ -11,6 +11,7 @@ from gan2shape_hub.pipeline import GAN2ShapePipeline, Sample
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.records import Progress
 from gan2shape_hub.rendering import Light
+from gan2shape_hub.report import RunReport
 from gan2shape_hub.run import Cancelled
 from gan2shape_hub.stages.prepare import InputError
 from gan2shape_hub.version import __version__
@@ -24,6 +25,7 @@ __all__ = [
     "Light",
     "Progress",
     "Reconstruction",
+    "RunReport",
     "Sample",
     "ScheduleConfig",
     "__version__",
