@@ -344,11 +344,13 @@ class GAN2ShapePipeline(Pretrained):
 
     def _alpha(self, item: Item, source: Tensor, known: Tensor, mask: Any) -> Tensor | None:
         """(M, M) where the object is: ``known`` (1, S, S) where the user or the photograph said so, else what the
-        masker component says of ``source`` (3, P, P), as sharp as that; None where only the shape networks guess.
-        """
+        masker component says of ``source`` (3, P, P), as sharp as that; None where there is next to no object, or
+        only the shape networks guess."""
+        if float(cover(known[None])) < MIN_COVER:
+            return None
         if mask is not None or (item.cut is not None and item.cut.square.mode == "RGBA"):
             return known[0]
-        if "masker" not in self.components or float(cover(known[None])) < MIN_COVER:
+        if "masker" not in self.components:
             return None
         side = min(source.shape[-1], ALPHA_SIDE)
         fine = torch.nn.functional.interpolate(source[None], (side, side), mode="bilinear", antialias=True)
