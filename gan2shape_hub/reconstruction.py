@@ -184,10 +184,14 @@ class Reconstruction:
         quality = self.inversion_db
         if quality is None or quality >= threshold_db:
             return False
+        remedy = (
+            "take a photograph from the front without glasses or hands before the face, or pass tuned=True (--tune)"
+        )
+        if not self.report.schedule.invert_iterations:
+            remedy = f"preset '{self.report.preset}' guesses the person and searches for nobody: take one that does"
         warnings.warn(
             f"the generator reproduces this photograph at only {quality:.1f} dB: edits through it may show somebody "
-            "else; take a photograph from the front without glasses or hands before the face, or pass tuned=True "
-            "(--tune).",
+            f"else; {remedy}.",
             stacklevel=2,
         )
         return True
