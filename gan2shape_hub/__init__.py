@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gan2shape_hub.reconstruction import Reconstruction
     from gan2shape_hub.records import PreparedPhotograph, Progress, Sample
     from gan2shape_hub.rendering import Light
+    from gan2shape_hub.report import RunReport
 
 _HOMES = {
     "CancelToken": "cancel",
@@ -31,6 +32,7 @@ _HOMES = {
     "PreparedPhotograph": "records",
     "Progress": "records",
     "Reconstruction": "reconstruction",
+    "RunReport": "report",
     "Sample": "records",
     "ScheduleConfig": "config",
     "Step": "plan",
@@ -48,6 +50,7 @@ __all__ = [
     "PreparedPhotograph",
     "Progress",
     "Reconstruction",
+    "RunReport",
     "Sample",
     "ScheduleConfig",
     "Step",

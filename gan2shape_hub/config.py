@@ -164,6 +164,10 @@ class ProjectionConfig:
     (``training/light_directions.py``); empty: none are known."""
     light_layers: tuple[int, ...] = ()
     """Indices of the generator's latents (of L) that take them."""
+    light_units: tuple[float, ...] = (0.35, 0.35, 0.8)
+    """What a step of length 1 along each of them is worth: change of a light's slopes (``stages/gan_edit.py``)."""
+    light_step_limit: float = 3.0
+    """Length that steps of the light approach and never reach: beyond it images fall apart."""
     texture: str = "albedo"
     """What pseudo images are rendered with: the shaded ``albedo`` (the paper), or the input ``image``'s own pixels
     times new over old shading, which keeps the person while the albedo is still coarse."""
@@ -179,6 +183,13 @@ class ProjectionConfig:
             f"{len(self.view_directions)} directions and {len(self.view_units)} units",
             "two of each (pitch, yaw), or none",
         )
+        check(
+            len(self.light_units) == 3 and min(self.light_units) > 0,
+            "projection.light_units",
+            self.light_units,
+            "three numbers above 0",
+        )
+        check(self.light_step_limit > 0, "projection.light_step_limit", self.light_step_limit, "above 0")
         choice("projection.texture", self.texture, ("albedo", "image"))
         check(self.first_layer >= 0, "projection.first_layer", self.first_layer, "0 or more layers")
         check(self.components >= 1, "projection.components", self.components, "1 or more")
@@ -231,7 +242,8 @@ class ScheduleConfig:
     the paper."""
     light_walk_size: int = 0
     """Side in pixels of the pictures under other lights, and of the sheet that is read off them, where the checkpoint
-    knows directions of light; 0 in the paper. At the generator's taps they are cheap."""
+    knows directions of light; bundle adjustment is left out then. 0 in the paper. At the generator's taps pictures are
+    cheap."""
     learning_rate: float = 1e-4
     encoder_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)

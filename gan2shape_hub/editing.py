@@ -19,14 +19,13 @@ from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.paste import FEATHER, keep_colours, paste, to_mask
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.stages.gan_edit import GanEditor, Subject, edited_latent, synthesise
-from gan2shape_hub.stages.mask import mask_from_scene
 
 
 @dataclass(frozen=True, eq=False)
 class Editing:
     """What edits of one image are made from; the methods are those of ``Reconstruction``.
 
-    S is the side of what the networks saw; the viewer's sheet and ``alpha`` may be of other sides.
+    S is the side of what the networks saw; the viewer's sheet and ``object_mask`` may be of other sides.
     """
 
     config: CategoryConfig
@@ -41,8 +40,8 @@ class Editing:
     """Of one image, sheets of any side."""
     gan: GanEditor
     alignment: Alignment | None
-    alpha: Tensor | None
-    """(M, M) in 0..1 where the photograph shows the object, where that is known; None reads it off the scene."""
+    object_mask: Tensor
+    """(M, M) in 0..1 where the photograph shows the object."""
 
     # -- squares -------------------------------------------------------------------------------------------------
 
@@ -96,12 +95,6 @@ class Editing:
         return to_pil(synthesise(self.gan, self.latent)[0])
 
     # -- the photograph ------------------------------------------------------------------------------------------
-
-    @cached_property
-    def object_mask(self) -> Tensor:
-        if self.alpha is not None:
-            return self.alpha
-        return mask_from_scene(self.image, self.small_scene, self.config.camera)[0, 0]
 
     def paste(
         self, edited: Image.Image | Tensor, *, feather: float = FEATHER, mask: Image.Image | None = None

@@ -32,7 +32,7 @@ from gan2shape_hub.stages.explore import collect_views, train_projection
 from gan2shape_hub.stages.gan_edit import GanEditor
 from gan2shape_hub.stages.invert import invert, tune
 from gan2shape_hub.stages.light_walk import walk_light
-from gan2shape_hub.stages.mask import Masker, first_answer, mask_from_nets
+from gan2shape_hub.stages.mask import MIN_COVER, Masker, cover, first_answer, mask_from_nets
 from gan2shape_hub.stages.photometric import photometric_stereo
 from gan2shape_hub.stages.prepare import ImageSource
 from gan2shape_hub.stages.prior import fit_prior
@@ -41,6 +41,9 @@ from gan2shape_hub.stages.turn import turn
 from gan2shape_hub.state import State
 from gan2shape_hub.surroundings import in_own_surroundings, ordinary_
 from gan2shape_hub.targets import Item, check_items, latent_of, make_targets, prepare_photograph
+
+ALPHA_SIDE = 512
+"""Pixels up to which an object's outline is looked for: hair has nothing finer to say to a mesh."""
 
 
 class GAN2ShapePipeline(Pretrained):
@@ -259,7 +262,7 @@ class GAN2ShapePipeline(Pretrained):
                 seconds=round(time.perf_counter() - begun, 2),
                 images=len(items),
             )
-            results = self._results(state, items, sources, report)
+            results = self._results(state, items, sources, report, mask)
         for result in results:
             result.warn_if_poor()
         return results if isinstance(image, (list, tuple)) else results[0]
@@ -317,7 +320,7 @@ class GAN2ShapePipeline(Pretrained):
 
     @torch.no_grad()
     def _results(
-        self, state: State, items: list[Item], sources: list[Tensor], report: RunReport
+        self, state: State, items: list[Item], sources: list[Tensor], report: RunReport, mask: Any
     ) -> list[Reconstruction]:
         editor = GanEditor(encoder=state.nets.encoder, generator=state.generator, projection=state.projection)
         scene, targets, results = state.seen(self.config), state.targets, []
@@ -334,9 +337,24 @@ class GAN2ShapePipeline(Pretrained):
                     editor=editor,
                     alignment=item.cut,
                     report=own,
+                    alpha=self._alpha(item, sources[k], targets.masks[k], mask),
                 )
             )
         return results
+
+    def _alpha(self, item: Item, source: Tensor, known: Tensor, mask: Any) -> Tensor | None:
+        """(M, M) where the object is: ``known`` (1, S, S) where the user or the photograph said so, else what the
+        masker component says of ``source`` (3, P, P), as sharp as that; None where there is next to no object, or
+        only the shape networks guess."""
+        if float(cover(known[None])) < MIN_COVER:
+            return None
+        if mask is not None or (item.cut is not None and item.cut.square.mode == "RGBA"):
+            return known[0]
+        if "masker" not in self.components:
+            return None
+        side = min(source.shape[-1], ALPHA_SIDE)
+        fine = torch.nn.functional.interpolate(source[None], (side, side), mode="bilinear", antialias=True)
+        return self.components["masker"](fine)[0, 0].float()
 
 
 def listed(image: Any) -> list[Any]:

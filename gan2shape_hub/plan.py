@@ -73,12 +73,14 @@ class RoundKind:
     iterations: Callable[[ScheduleConfig, RoundConfig, Images], int | None]
 
 
-def _adjusts(schedule: ScheduleConfig, can: Abilities) -> bool:
-    return can.turns and schedule.turned_views > 0 and schedule.adjust_iterations > 0
-
-
 def _relights(schedule: ScheduleConfig, can: Abilities) -> bool:
     return can.relights and can.pretrained and schedule.from_pretrained and schedule.light_walk_size > 0
+
+
+def _adjusts(schedule: ScheduleConfig, can: Abilities) -> bool:
+    """Where the light cannot be walked, turned views say what they know of the relief."""
+    wanted = schedule.turned_views > 0 and schedule.adjust_iterations > 0
+    return can.turns and wanted and not _relights(schedule, can)
 
 
 def _batches(schedule: ScheduleConfig, images: Images) -> int:
@@ -157,12 +159,6 @@ def plan(schedule: ScheduleConfig, can: Abilities, images: Images) -> tuple[Step
     Raises:
         ConfigError: the schedule asks for steps that cannot be together.
     """
-    if _adjusts(schedule, can) and _relights(schedule, can):
-        raise ConfigError(
-            "schedule.light_walk_size finds the shape anew, and schedule.adjust_iterations would be for nothing: set "
-            "one of them to 0.",
-            code="steps-exclude-each-other",
-        )
     if schedule.turned_views and schedule.adjust_iterations and any(this.refine for this in schedule.rounds):
         raise ConfigError(
             "schedule.adjust_iterations adjusts the shape, and round.refine would train it anew without: set one of "

@@ -22,6 +22,7 @@ from gan2shape_hub.generator import Generator
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose
+from gan2shape_hub.rendering.scene import resized_scene
 from gan2shape_hub.report import RunReport
 from gan2shape_hub.results.edit import LightLike
 from gan2shape_hub.results.export import export_scene
@@ -30,6 +31,7 @@ from gan2shape_hub.results.paste import FEATHER
 from gan2shape_hub.results.texture import BakedTexture
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.stages.gan_edit import GanEditor
+from gan2shape_hub.stages.mask import mask_from_scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class Reconstruction:
     alignment: Alignment | None = None
     """Where the square lies in the photograph; None for a latent."""
     alpha: Tensor | None = None
-    """(M, M) in 0..1 where the photograph shows the object, where that was known before the run."""
+    """(M, M) in 0..1 where the photograph shows the object: given, the photograph's own, or the ``masker`` component's
+    answer. The mesh is cut out there; None: it keeps the background."""
 
     def __repr__(self) -> str:
         report = self.report
@@ -71,7 +74,16 @@ class Reconstruction:
     @cached_property
     def viewer(self) -> Viewer:
         """What pictures of the scene are made by."""
-        return Viewer(self.config.camera, self.source, self.depth, self.albedo, self.pose, self.light)
+        return Viewer(
+            self.config.camera,
+            self.source,
+            self.depth,
+            self.albedo,
+            self.pose,
+            self.light,
+            self.object_mask,
+            cut_out=self.alpha is not None,
+        )
 
     @cached_property
     def _editing(self) -> Editing:
@@ -84,7 +96,7 @@ class Reconstruction:
             scene=self.scene,
             gan=self.editor,
             alignment=self.alignment,
-            alpha=self.alpha,
+            object_mask=self.object_mask,
         )
 
     @property
@@ -192,7 +204,7 @@ class Reconstruction:
         shaded_only: bool = False,
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view. Positive yaw turns a face to the image's left,
-        positive pitch down. ``shaded_only`` shows the bare shape."""
+        positive pitch down. ``shaded_only`` shows the bare shape, under ``light`` or two lamps of its own."""
         return self.viewer.render(yaw_deg, pitch_deg, light, size=size, shaded_only=shaded_only)
 
     def rotate(
@@ -236,11 +248,14 @@ class Reconstruction:
         """The generator's own picture of the latent, at its full size: what edits through the GAN start from."""
         return self._editing.inverted
 
-    @property
+    @cached_property
     def object_mask(self) -> Tensor:
         """(M, M) in 0..1 where the photograph shows the object: ``alpha``, or (N, N) read off the scene where there is
         none (``stages/mask.py``)."""
-        return self._editing.object_mask
+        if self.alpha is not None:
+            return self.alpha
+        scene = resized_scene(self.scene, self.image.shape[-1])
+        return mask_from_scene(self.image[None], scene, self.config.camera)[0, 0]
 
     def paste(
         self, edited: Image.Image | Tensor, *, feather: float = FEATHER, mask: Image.Image | None = None

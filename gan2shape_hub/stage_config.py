@@ -163,8 +163,10 @@ class PhotometricConfig:
     together."""
     blur_px: float = 0.7
     """Of the brightness, in pixels of a sheet of 128."""
-    dark: float = 0.35
+    dark: float = 0.5
     """Pixels darker than this part of the object's mean (hair) count less: their ratios are mostly rounding."""
+    trusted: float = 0.25
+    """Pixels that count less than this keep part of the average shape's normals."""
     grazing_power: float = 2.0
     """A pixel counts by the cosine of its slant to this power."""
     carries_on: float = 2e-3
@@ -176,5 +178,5 @@ class PhotometricConfig:
     def __post_init__(self) -> None:
         check(self.rounds >= 1, "photometric.rounds", self.rounds, "1 or more")
         check(self.order in (1, 2), "photometric.order", self.order, "1 or 2")
-        for name in ("reach", "doubt", "dark", "carries_on"):
+        for name in ("reach", "doubt", "dark", "trusted", "carries_on"):
             check(getattr(self, name) > 0, f"photometric.{name}", getattr(self, name), "above 0")

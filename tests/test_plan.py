@@ -101,7 +101,8 @@ def test_every_step_of_the_plan_has_a_stage(shared):
     seen = set()
     image = shared.sample(seed=1).image
     shared(image, preset=schedule, tuned=True, align=False, callback=lambda progress: seen.add(progress.step))
-    assert set(LABELS) - seen == {"turn", "adjust"}  # run in stages/test_turn.py
+    # Those run in stages/test_turn.py and stages/test_light.py.
+    assert set(LABELS) - seen == {"turn", "adjust", "light", "stereo"}
 
 
 # -- cancelling -----------------------------------------------------------------------------------------------------

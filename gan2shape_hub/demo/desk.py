@@ -16,7 +16,7 @@ from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.results import DOWNLOADS, Finished
 from gan2shape_hub.demo.runs import Order, Report, Workshop, in_words
 from gan2shape_hub.demo.shelf import Shelf, Subject
-from gan2shape_hub.demo.visitors import DemoError, Session, Workspace, told
+from gan2shape_hub.demo.visitors import DemoError, Session, Workspace, sentence, told
 from gan2shape_hub.errors import Cancelled
 from gan2shape_hub.results.image_files import to_pil
 
@@ -62,17 +62,23 @@ class Desk:
     def photograph_chosen(
         self, photograph: dict[str, Any] | None, checkpoint: str, face: int | None, cut_out: bool, request: gr.Request
     ) -> tuple[Any, ...]:
-        """Prepare an uploaded photograph: (crop, mask, note, faces to choose from)."""
+        """Prepare an uploaded photograph: (photograph, crop, mask, note, faces to choose from)."""
         session = self.session(request)
         session.subject = None
         if photograph is None:
-            return None, None, "", gr.Dropdown(visible=False)
+            return gr.skip(), None, None, "", gr.Dropdown(visible=False)
         path = photograph["path"]
         self.workspace.own(session, path)
-        session.subject = subject = self.shelf.photograph(path, checkpoint, face_index=face or None, align=not cut_out)
+        try:
+            subject = self.shelf.photograph(path, checkpoint, face_index=face or None, align=not cut_out)
+        except DemoError as error:
+            gr.Warning(sentence(error), title="This photograph cannot be used", duration=12)
+            return None, None, None, "", gr.Dropdown(visible=False)
+        session.subject = subject
         names = ["the largest", *(f"number {k + 1} by size" for k in range(1, subject.faces))]
         choices = [(name, k) for k, name in enumerate(names)]
-        return *_prepared(session, subject), gr.Dropdown(choices=choices, value=face or 0, visible=len(names) > 1)
+        choice = gr.Dropdown(choices=choices, value=face or 0, visible=len(names) > 1)
+        return gr.skip(), *_prepared(session, subject), choice
 
     @told
     def face_wanted(self, seed: float | None, variety: float, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:

@@ -57,7 +57,7 @@ def build(desk: Desk) -> gr.Blocks:
         order = [make["preset"], make["run_seed"], make["tuned"]]
         ran = (
             make["start"]
-            .click(desk.begin, order, outputs, **AT_ONCE)
+            .click(desk.begin, order, outputs, **QUIET)  # in the queue: what is refused outside of it is not told
             .success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
         )
         make["stop"].click(desk.stop, None, outputs, **AT_ONCE)
@@ -162,10 +162,10 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         [photo.change, face.input, cut_out.input, photograph_tab.select],
         desk.photograph_chosen,
         [photo, checkpoint, face, cut_out],
-        [*prepared, face],
+        [photo, *prepared, face],
         **QUIET,
         **RAW,
-    ).success(**timed).failure(lambda: None, None, photo, **AT_ONCE)
+    ).then(**timed)
     face_inputs = [seed, variety, checkpoint]
     gr.on(
         [drawn.click, seed.submit, generated_tab.select],

@@ -76,14 +76,20 @@ def told(handler: Callable) -> Callable:
     return plain
 
 
+def sentence(error: Exception) -> str:
+    """What an error says, as the page shows it."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
 def _message(error: Exception) -> gr.Error:
-    title, text = "That did not work", str(error)
+    title, text = "That did not work", sentence(error)
     if not isinstance(error, DemoError):
         frames = traceback.extract_tb(error.__traceback__)
         place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
         print(f"demo: {type(error).__name__} in {place}", file=sys.stderr)
-        title, text = "A mistake of ours", "something went wrong that should not have: try again, or reload the page."
-    return gr.Error(text[:1].upper() + text[1:], title=title, print_exception=False)
+        title, text = "A mistake of ours", "Something went wrong that should not have: try again, or reload the page."
+    return gr.Error(text, title=title, print_exception=False)
 
 
 @dataclass(eq=False)

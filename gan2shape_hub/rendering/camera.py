@@ -88,6 +88,11 @@ class Pose:
         rotation = torch.eye(3, device=device, dtype=dtype).expand(batch, 3, 3)
         return cls(rotation, torch.zeros(batch, 3, device=device, dtype=dtype))
 
+    def close_to(self, other: Pose) -> bool:
+        """Whether both are the same motion but for rounding."""
+        pairs = ((self.rotation, other.rotation), (self.translation, other.translation))
+        return all(torch.allclose(a, b, rtol=0, atol=1e-5) for a, b in pairs)
+
     @classmethod
     def from_angles(cls, angles: Tensor, translation: Tensor | None = None) -> Pose:
         """``angles`` (B,3): pitch about x, yaw about y, roll about z, in radians; R = Rz Ry Rx.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from PIL import Image
-from torch import Tensor
 
 from gan2shape_hub.rendering.shading import normals_from_depth
-from gan2shape_hub.results.edit import preset_light, relight, rotate_poses
+from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.image_files import depth_to_pil, normals_to_pil, to_pil
 from gan2shape_hub.results.layout import Tile, page
 from gan2shape_hub.results.texture import without_border
@@ -55,7 +54,7 @@ def _angle_name(yaw: int, pitch: int) -> str:
 
 def _relit_row(viewer: Viewer, tile: int) -> list[Tile]:
     """The input's view under other lights, and one where both view and light are new."""
-    lit = {name: _relit(viewer, name) for name in LIGHTS}
+    lit = {name: viewer.lit_texture(name) for name in LIGHTS}
     tiles = [
         Tile(f"light: {name}", to_pil(next(textured_views(viewer.sheet, texture, viewer.pose, viewer.camera, tile))))
         for name, texture in lit.items()
@@ -63,8 +62,3 @@ def _relit_row(viewer: Viewer, tile: int) -> list[Tile]:
     pose = frame_poses(rotate_poses([(-35, 8)], viewer.camera, pivot=middle(viewer.sheet)), viewer.sheet, viewer.camera)
     picture = next(textured_views(viewer.sheet, lit["left"], pose, viewer.camera, tile))
     return [*tiles, Tile("turned and relit", to_pil(picture))]
-
-
-def _relit(viewer: Viewer, name: str) -> Tensor:
-    light = preset_light(name, like=viewer.texture)
-    return relight(viewer.texture, viewer.depth, viewer.light, light, viewer.camera)

@@ -24,14 +24,15 @@ LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
 }
 """Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
 
-SHADING_BLUR = 5.0
+SHADING_BLUR = 4.0
 """Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
-STANDS_OUT = (0.25, 0.6)
-"""Parts of the relief, counted from the background, between which a point begins to be shaded by its own normal."""
 EDGE = 0.08
 """Part of the sheet's side, along its edges, where nothing is known of the normals."""
-RATIO_LIMITS = (0.2, 2.5)
-"""Bounds of new over old shading: beyond them the photograph's noise is all there is to amplify."""
+RATIO_LIMITS = (0.5, 1.8)
+"""Bounds that new over old shading approaches: beyond them the photograph's noise is all there is to amplify."""
+TERMINATOR = 0.4
+"""Cosine within which a surface that turns away from the light darkens softly: a lamp has a size, and skin lets light
+through."""
 
 
 def make_light(
@@ -149,11 +150,7 @@ def swing_angles(frames: int, yaw_limit_deg: float, pitch_limit_deg: float = 0.0
 
 @torch.no_grad()
 def relight(
-    texture: Tensor,
-    depth: Tensor,
-    old: Light,
-    new: Light,
-    camera: CameraConfig,
+    texture: Tensor, depth: Tensor, old: Light, new: Light, camera: CameraConfig, matte: Tensor | None = None
 ) -> Tensor:
     """Change the light of a texture and keep its sharpness: multiply it by new over old shading.
 
@@ -164,33 +161,36 @@ def relight(
         depth: (S, S) canonical depth, scene units.
         old, new: batches of one.
         camera: of ``depth``.
+        matte: (1, 1, any, any) canonical, in 0..1: 1 on the object. None: all of it.
 
     Returns:
         (3, T, T) in -1..1; ``texture`` itself where old and new shading agree. Brightening approaches white instead
         of clipping; the ratio stays within `RATIO_LIMITS`.
     """
+    ratio, wall = shading_ratio(depth, old, new, camera), wall_ratio(old, new)
+    if matte is not None:
+        ratio = wall + _resized(matte, ratio.shape[-1]) * (ratio - wall)
+    return multiplied(texture, _resized(ratio, texture.shape[-1])[0])
+
+
+@torch.no_grad()
+def shading_ratio(depth: Tensor, old: Light, new: Light, camera: CameraConfig) -> Tensor:
+    """(1, 1, S, S): new over old shading of the canonical sheet ``depth`` (S, S), at its edges that of a wall."""
     # A ratio of shadings shows every bump of the depth, so normals are taken from a smoothed sheet.
-    sheet = without_border(depth, camera)[None, None]
-    normals = normals_from_depth(smooth(sheet, SHADING_BLUR * sheet.shape[-1] / 128)[:, 0], camera)
-    own = _shading(normals, new) / _shading(normals, old).clamp_min(0.05)
-    matte = standing_out(sheet)
-    ratio = (matte * own + (1 - matte) * _wall_ratio(old, new)).clamp(*RATIO_LIMITS)
-    ratio = F.interpolate(ratio, texture.shape[-2:], mode="bicubic", align_corners=True).clamp(*RATIO_LIMITS)[0]
-    return _multiplied(texture, ratio)
+    sheet, size = without_border(depth, camera)[None, None], depth.shape[-1]
+    normals = normals_from_depth(smooth(sheet, SHADING_BLUR * size / 128)[:, 0], camera)
+    wall = wall_ratio(old, new)
+    at = torch.arange(size, device=sheet.device, dtype=sheet.dtype) / max(size - 1, 1)
+    inner = _step(torch.minimum(at, 1 - at) / EDGE)
+    return wall + inner[:, None] * inner * (_ratio(normals, old, new) - wall)
 
 
-def relight_background(picture: Tensor, old: Light, new: Light) -> Tensor:
-    """What `relight` does to the background, for pixels (B, 3, H, W) in -1..1 beyond the sheet."""
-    return _multiplied(picture, _wall_ratio(old, new).clamp(*RATIO_LIMITS))
-
-
-def _wall_ratio(old: Light, new: Light) -> Tensor:
+def wall_ratio(old: Light, new: Light) -> Tensor:
     """(1, 1, 1, 1): new over old shading of what faces the camera."""
-    wall = old.direction.new_tensor([0.0, 0.0, 1.0])[None, :, None, None]
-    return _shading(wall, new) / _shading(wall, old).clamp_min(0.05)
+    return _ratio(old.direction.new_tensor([0.0, 0.0, 1.0])[None, :, None, None], old, new)
 
 
-def _multiplied(picture: Tensor, ratio: Tensor) -> Tensor:
+def multiplied(picture: Tensor, ratio: Tensor) -> Tensor:
     """Colours in -1..1 times a ratio of lights, soft toward white."""
     colour = (picture / 2 + 0.5).clamp(0, 1)
     headroom = (1 - colour).clamp_min(1e-4)
@@ -198,18 +198,12 @@ def _multiplied(picture: Tensor, ratio: Tensor) -> Tensor:
     return torch.where(ratio > 1, brighter, colour * ratio).clamp(0, 1) * 2 - 1
 
 
-def standing_out(sheet: Tensor) -> Tensor:
-    """How far each point of a sheet (1, 1, S, S) stands out of its background: 0 there and at the edges, 1 on the
-    object. A flat sheet is all object."""
-    size = sheet.shape[-1]
-    near, far = torch.quantile(sheet.flatten(), sheet.new_tensor([0.02, 0.98])).tolist()
-    if far - near < 1e-3:
-        return torch.ones_like(sheet)
-    low, high = STANDS_OUT
-    matte = smooth(_step(((far - sheet) / (far - near) - low) / (high - low)), SHADING_BLUR / 2 * size / 128)
-    at = torch.arange(size, device=sheet.device, dtype=sheet.dtype) / max(size - 1, 1)
-    edge = _step(torch.minimum(at, 1 - at) / EDGE)
-    return matte * edge[:, None] * edge
+def _resized(maps: Tensor, size: int) -> Tensor:
+    """(1, 1, S, S) -> (1, 1, size, size), corner pixels onto corner pixels, between the values that there are."""
+    if maps.shape[-1] == size:
+        return maps
+    low, high = maps.amin(), maps.amax()
+    return F.interpolate(maps, (size, size), mode="bicubic", align_corners=True).clamp(low, high)
 
 
 def _step(x: Tensor) -> Tensor:
@@ -217,7 +211,15 @@ def _step(x: Tensor) -> Tensor:
     return x * x * (3 - 2 * x)
 
 
+def _ratio(normals: Tensor, old: Light, new: Light) -> Tensor:
+    """(B, 1, H, W) new over old shading of ``normals`` (B, 3, H, W), drawn softly into `RATIO_LIMITS`."""
+    ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp_min(1e-3).log()
+    low, high = (math.log(limit) for limit in RATIO_LIMITS)
+    return torch.where(ratio < 0, low * torch.tanh(ratio / low), high * torch.tanh(ratio / high)).exp()
+
+
 def _shading(normals: Tensor, light: Light) -> Tensor:
-    """(B, 1, H, W): ambient + diffuse * max(0, n . direction)."""
-    diffuse = (normals * light.direction[:, :, None, None]).sum(1, keepdim=True).clamp_min(0)
+    """(B, 1, H, W): ambient + diffuse * max(0, n . direction), its bend rounded off over `TERMINATOR`."""
+    cosine = (normals * light.direction[:, :, None, None]).sum(1, keepdim=True)
+    diffuse = (cosine + (cosine.square() + TERMINATOR**2).sqrt()) / 2
     return light.ambient[:, None, None, None] + light.diffuse[:, None, None, None] * diffuse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +23,9 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
-from gan2shape_hub.results.edit import LightLike, as_light, relight, relight_background, rotate_poses
+from gan2shape_hub.rendering.mesh_renderer import CLAY
+from gan2shape_hub.rendering.scene import canonical, resized
+from gan2shape_hub.results.edit import LightLike, as_light, multiplied, relight, rotate_poses, shading_ratio, wall_ratio
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, build_mesh, to_trimesh
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, without_border
@@ -32,23 +35,42 @@ MESH_SIDE = 256
 """Cells along a mesh's side up to which a sheet is refined: beyond it a finer sheet is detailed enough by itself."""
 
 
+FRAME_SIDE = 512
+"""Side to which the geometry of a view is drawn; larger pictures interpolate it, so that they cost what pixels cost."""
+
+
+@dataclass(frozen=True)
+class Relighting:
+    """New over old shading: ``ratio`` (1, 1, S, S) of the canonical sheet, ``wall`` (1, 1, 1, 1) of the background."""
+
+    ratio: Tensor
+    wall: Tensor
+
+
 @dataclass(frozen=True)
 class Frame:
-    """Where each pixel of a picture of T x T finds the canonical texture: what all lights of one view share."""
+    """Where each pixel of a picture of T x T finds the canonical sheet: what all lights of one view share."""
 
     grid: Tensor
     """(1, T, T, 2) of grid_sample."""
     weight: Tensor
     """(1, 1, T, T) in 0..1: 1 on the sheet, with a soft seam toward what is beyond it."""
+    matte: Tensor
+    """(1, 1, T, T) in 0..1: 1 on the object, which light models; 0 on what is lit as a wall."""
     source: Tensor
     """(1, 3, T, T) in -1..1, the photograph."""
 
-    def draw(self, texture: Tensor, old: Light, new: Light | None = None) -> Image.Image:
-        """The picture with ``texture`` (1, 3, any, any); beyond the sheet the photograph as ``new`` lights it that was
-        taken under ``old`` (None: as it is)."""
-        image = F.grid_sample(texture, self.grid, padding_mode="border", align_corners=True)
-        source = self.source if new is None else relight_background(self.source, old, new)
-        return to_pil((source + self.weight * (image - source))[0].clamp(-1, 1))
+    def draw(self, texture: Tensor | None, light: Relighting | None) -> Image.Image:
+        """The picture with ``texture`` (1, 3, any, any), beyond the sheet the photograph; None: all of it is the
+        photograph, of whose own view this is. ``light`` None: lit as it is."""
+        picture = self.source
+        if texture is not None:
+            image = F.grid_sample(texture, self.grid, padding_mode="border", align_corners=True)
+            picture = picture + self.weight * (image - picture)
+        if light is not None:
+            ratio = F.grid_sample(light.ratio, self.grid, padding_mode="border", align_corners=True)
+            picture = multiplied(picture, light.wall + self.matte * (ratio - light.wall))
+        return to_pil(picture[0].clamp(-1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +91,10 @@ class Viewer:
     """Canonical frame to the photograph's view, batch of one."""
     light: Light
     """The photograph's, batch of one."""
+    alpha: Tensor
+    """(M, M) in 0..1 where the photograph shows the object."""
+    cut_out: bool = False
+    """Whether the mesh is cut out by ``alpha``; else it keeps its background."""
     max_stretch: float = MAX_STRETCH
     """The mesh is cut where the surface is stretched more than this (silhouettes)."""
     mesh_side: int = MESH_SIDE
@@ -100,6 +126,15 @@ class Viewer:
         return render_view(self.depth[None], texture, self.pose, self.camera).image[0].clamp(-1, 1)
 
     @cached_property
+    def canonical_mask(self) -> Tensor | None:
+        """(S, S) in 0..1 where the sheet is the object; what the photograph hides of it lies behind its outline. None
+        where the background is kept."""
+        if not self.cut_out:
+            return None
+        alpha = resized(self.alpha[None, None].to(self.depth), self.depth.shape[-1])
+        return canonical(alpha, self.depth[None], self.pose, self.camera, padding="zeros")[0, 0].clamp(0, 1)
+
+    @cached_property
     def baked(self) -> BakedTexture:
         """The photograph in the canonical frame, and where it shows the texel."""
         return bake_texture(self.source, self.depth, self.albedo, self.pose, self.light, self.camera)
@@ -117,7 +152,9 @@ class Viewer:
     def build_sheet(self, max_stretch: float) -> SheetMesh:
         """The same with another cut."""
         upsample = 2 if 2 * self.depth.shape[-1] <= self.mesh_side else 1
-        return build_mesh(self.depth, self.camera, max_stretch=max_stretch, upsample=upsample)
+        if self.cut_out and max_stretch == MAX_STRETCH:
+            max_stretch = math.inf  # the outline is known: what is steep inside it is a jaw or an ear, and no curtain
+        return build_mesh(self.depth, self.camera, mask=self.canonical_mask, max_stretch=max_stretch, upsample=upsample)
 
     def mesh(self, max_stretch: float) -> trimesh.Trimesh:
         """Textured mesh: y up, z toward the viewer, one unit wide."""
@@ -137,16 +174,18 @@ class Viewer:
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view (see ``Reconstruction.render``)."""
         poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(self.sheet))
+        clay = shaded_only and light is not None
         rendered = render_mesh(
             self.sheet.vertices,
             self.sheet.faces,
             self.sheet.uv,
-            self.lit_texture(light),
+            self.source.new_tensor(CLAY)[:, None, None].expand(3, 2, 2) * 2 - 1 if clay else self.lit_texture(light),
             frame_poses(poses, self.sheet, self.camera),
             self.camera,
             size,
+            light=self.as_light(light) if clay else None,
             background=BACKGROUND,
-            shaded_only=shaded_only,
+            shaded_only=shaded_only and not clay,
             supersample=supersample,
         )
         return to_pil(rendered.image[0])
@@ -154,8 +193,8 @@ class Viewer:
     @torch.no_grad()
     def redraw(self, pose: Pose, light: LightLike | None, size: int) -> Image.Image:
         """The photograph's own pixels, seen from ``pose`` under ``light`` (None: its own), in its square."""
-        texture = resized_texture(self.lit_texture(light), size)
-        return self.frame(pose, size).draw(texture, self.light, None if light is None else self.as_light(light))
+        texture = None if pose.close_to(self.pose) else resized_texture(self.texture, size)
+        return self.frame(pose, size).draw(texture, None if light is None else self.relighting(light))
 
     def frame(self, pose: Pose, size: int) -> Frame:
         """The view from ``pose`` (batch of one), ``size`` pixels wide; the last one of ``self.pose`` is kept."""
@@ -173,23 +212,40 @@ class Viewer:
 
     @torch.no_grad()
     def _frame(self, pose: Pose, size: int) -> Frame:
+        side = min(size, max(FRAME_SIDE, self.depth.shape[-1]))
         depth = F.interpolate(
-            without_border(self.depth, self.camera)[None, None], (size, size), mode="bicubic", align_corners=True
+            without_border(self.depth, self.camera)[None, None], (side, side), mode="bicubic", align_corners=True
         )[:, 0]
         view_depth, mask = warp_depth(depth, pose, self.camera)
         grid = sampling_grid(view_depth, pose, self.camera)
         # Beyond the sheet is background, with a soft seam.
         inside = mask * (grid.abs().amax(-1) <= 1)[:, None]
-        reach = 2 * (size // 32) + 1
-        weight = inside * F.avg_pool2d(inside, reach, stride=1, padding=reach // 2)
+        reach = side // 32
+        across = F.avg_pool2d(inside, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+        weight = inside * F.avg_pool2d(across, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+        if pose.close_to(self.pose):
+            matte = F.interpolate(self.alpha[None, None], (size, size), mode="bilinear", antialias=True)
+        else:
+            matte = _enlarged(weight * F.grid_sample(self.matte, grid, align_corners=True), size)
         source = F.interpolate(self.source[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
-        return Frame(grid, weight, source)
+        return Frame(_enlarged(grid.movedim(-1, 1), size).movedim(1, -1), _enlarged(weight, size), matte, source)
+
+    @cached_property
+    def matte(self) -> Tensor:
+        """(1, 1, S, S) the object's mask on the canonical sheet."""
+        alpha = F.interpolate(self.alpha[None, None], self.depth.shape, mode="bilinear", antialias=True)
+        return canonical(alpha, without_border(self.depth, self.camera)[None], self.pose, self.camera)
 
     def lit_texture(self, light: LightLike | None) -> Tensor:
         """(3, T, T) canonical texture under ``light``; None: as the photograph is lit."""
         if light is None:
             return self.texture
-        return relight(self.texture, self.depth, self.light, self.as_light(light), self.camera)
+        return relight(self.texture, self.depth, self.light, self.as_light(light), self.camera, self.matte)
+
+    def relighting(self, light: LightLike) -> Relighting:
+        """What ``light`` does to a `Frame`."""
+        new = self.as_light(light)
+        return Relighting(shading_ratio(self.depth, self.light, new, self.camera), wall_ratio(self.light, new))
 
     def as_light(self, light: LightLike) -> Light:
         return as_light(light, like=self.depth)
@@ -198,3 +254,8 @@ class Viewer:
 def resized_texture(texture: Tensor, size: int) -> Tensor:
     """(3, T, T) as (1, 3, size, size)."""
     return F.interpolate(texture[None], (size, size), mode="area" if size < texture.shape[-1] else "bilinear")
+
+
+def _enlarged(maps: Tensor, size: int) -> Tensor:
+    """(1, C, S, S) -> (1, C, size, size), corner pixels onto corner pixels."""
+    return maps if maps.shape[-1] == size else F.interpolate(maps, (size, size), mode="bilinear", align_corners=True)

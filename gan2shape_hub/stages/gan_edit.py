@@ -1,5 +1,8 @@
-"""Another view and light through the GAN (paper section 3.4): the render is projected onto the image manifold, and the
-generator makes the picture at its full size."""
+"""Another view and light through the GAN, which makes the picture at its full size.
+
+The view: a crude render from there is projected onto the image manifold (paper section 3.4). The light: where the
+checkpoint knows its directions, the latent is walked along them and the person stays; elsewhere the render is relit.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.config import CategoryConfig, ProjectionConfig
 from gan2shape_hub.generator import Generator
 from gan2shape_hub.models.latent_projection import LatentProjection, difference, gan_image
 from gan2shape_hub.records import Scene
@@ -44,7 +47,34 @@ class Subject:
 
 @torch.no_grad()
 def edited_latent(editor: GanEditor, subject: Subject, pose: Pose, light: Light) -> Tensor:
-    """Latent (1, D) or (1, L, D) of the scene under ``pose`` and ``light`` (batches of one)."""
+    """Latent (1, D) or (1, L, D) of the scene under ``pose`` and ``light`` (batches of one). The subject's own one for
+    its own pose and light, where the light is walked."""
+    projection = editor.projection
+    if not projection.relights:
+        return _projected(editor, subject, pose, light)
+    latent = subject.latent if pose.close_to(subject.pose) else _projected(editor, subject, pose, subject.light)
+    steps = light_steps(subject.light, light, projection.config)
+    return projection.relight(latent, steps) if bool(steps.any()) else latent
+
+
+def light_steps(old: Light, new: Light, config: ProjectionConfig) -> Tensor:
+    """Steps (B, 3) of `LatentProjection.relight` (from the left, from above, from the front) that carry a light from
+    ``old`` to ``new`` (batches of B): the difference of their slopes in ``light_units``, softly bounded in length by
+    ``light_step_limit``, so that no light is out of reach and a further one still goes further."""
+    steps = (_slopes(new) - _slopes(old)) / old.direction.new_tensor(config.light_units)
+    length = steps.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return steps * (config.light_step_limit * torch.tanh(length / config.light_step_limit) / length)
+
+
+def _slopes(light: Light) -> Tensor:
+    """(B, 3): how much brighter a surface grows as it tilts toward the left, upward and to the front, in parts of the
+    brightness of one that faces the camera."""
+    frontal = light.ambient + light.diffuse * light.direction[:, 2].clamp_min(0)
+    return light.diffuse[:, None] * light.direction / frontal[:, None].clamp_min(0.05)
+
+
+def _projected(editor: GanEditor, subject: Subject, pose: Pose, light: Light) -> Tensor:
+    """Latent of the render under ``pose`` and ``light``."""
     config, projection = subject.config, editor.projection
     own_pixels = config.projection.texture == "image"
     if own_pixels:

@@ -94,7 +94,7 @@ def find_latent(
     weight = weight / weight.mean()
     mean, directions = generator.latent_mean.float(), latent_directions(generator)
     shared = torch.zeros(1, 1, len(directions), device=run.device)
-    if encoder is not None and iterations:
+    if encoder is not None:
         guess = encoded(target, encoder, directions, projection, run)
         average, answer = _apart(generator, torch.cat([mean[None], mean + (guess @ directions)[:, 0]]), target, run)
         if answer < average:

@@ -87,6 +87,9 @@ def _round(
         order=constants.order,
         reach=constants.reach,
     )
+    # What counts little knows little: hair and what lies beyond the mask go on as they were.
+    share = (weight.flatten() / constants.trusted).clamp(max=1)
+    normals = F.normalize(prior + share * (normals - prior), dim=0)
     depth = depth_from_normals(
         normals.view(3, *depth.shape),
         weight.clamp_min(constants.carries_on),

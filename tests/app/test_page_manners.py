@@ -91,9 +91,9 @@ def test_a_tab_that_is_closed_in_the_middle_leaves_nothing(browser, tiny, portra
     visit.close()
     assert everything_gone(desk), list(desk.workspace.root.rglob("*"))
     deadline = time.monotonic() + 20
-    while len(desk.line) and time.monotonic() < deadline:
+    while desk.workshop.at_work.locked() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(desk.line) == 0, "the run ends with the tab"
+    assert not desk.workshop.at_work.locked(), "the run ends with the tab"
     assert len(desk.workspace) == 0
     log = capfd.readouterr()
     assert "portrait" not in log.out + log.err

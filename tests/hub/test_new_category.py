@@ -221,8 +221,17 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 
 def test_every_command_of_the_page_is_one_that_was_tried():
     """A command that is added to the page has to be added above."""
-    tried = {"convert_checkpoint": 3, "reconstruct": 2, "pretrain": 1, "fit_priors": 2, "find_light": 1,
-             "measure_category": 1, "evaluate": 1, "make_cards": 1, "push_to_hub": 2}  # fmt: skip
+    tried = {
+        "convert_checkpoint": 3,
+        "reconstruct": 2,
+        "pretrain": 1,
+        "fit_priors": 2,
+        "find_light": 1,
+        "measure_category": 1,
+        "evaluate": 1,
+        "make_cards": 1,
+        "push_to_hub": 2,
+    }
     found: dict[str, int] = {}
     for words in commands():
         if words[0] == "python":

@@ -9,11 +9,12 @@ from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.results.edit import (
     LIGHT_PRESETS,
     make_light,
+    multiplied,
     preset_light,
     relight,
-    relight_background,
     rotate_poses,
     swing_angles,
+    wall_ratio,
 )
 
 SIZE = 64
@@ -62,8 +63,8 @@ def test_the_background_has_no_frame_and_goes_on_beyond_the_sheet(preset):
     across = torch.linspace(-1, 1, SIZE)
     depth = scene.depth + 0.03 * torch.exp(-((1 - across.abs()) / 0.05)) * across.sign()
     grey = torch.full((3, SIZE, SIZE), 0.1)
-    lit = relight(grey, depth, light(), preset_light(preset), CAMERA)
-    beyond = relight_background(grey[None], light(), preset_light(preset))[0]
+    lit = relight(grey, depth, light(), preset_light(preset), CAMERA, scene.mask[None, None])
+    beyond = multiplied(grey, wall_ratio(light(), preset_light(preset))[0])
     for strip in (lit[:, :, :2], lit[:, :, -2:], lit[:, :2], lit[:, -2:]):
         torch.testing.assert_close(strip, beyond[:, :1, :1].expand_as(strip), atol=0.02, rtol=0)
     assert (lit - beyond).abs()[:, scene.mask > 0].max() > 0.1  # and the object is lit by its own normals

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from face_scene import CAMERA, face_scene, light, turned
 from test_texture import painted, photograph
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from gan2shape_hub.results.edit import multiplied, preset_light, wall_ratio
+from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.viewer import MESH_SIDE, Viewer
 
 
@@ -18,7 +23,7 @@ def source() -> torch.Tensor:
 
 def viewer(source: torch.Tensor, side: int) -> Viewer:
     known = face_scene(side)
-    return Viewer(CAMERA, source, known.depth, known.albedo, turned(10), light())
+    return Viewer(CAMERA, source, known.depth, known.albedo, turned(10), light(), known.mask)
 
 
 def difference(one, other) -> float:
@@ -50,3 +55,31 @@ def test_the_photograph_comes_back_where_nothing_is_changed(source):
     given = (source.permute(1, 2, 0).numpy() + 1) * 127.5
     inside = (slice(24, -24), slice(48, -48))
     assert np.abs(again - given)[inside].mean() < 3
+
+
+def test_relighting_costs_what_pixels_cost(source):
+    """Values that are computed or read by a pool, whose windows once grew with the picture."""
+    scene, work = viewer(source, 128), {}
+    scene.relighting("left")
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                window = math.prod(args[1]) if "pool2d" in str(func) else 1
+                work[size] = work.get(size, 0) + out.numel() * window
+            return out
+
+    for size in (256, 1024):
+        with Count():
+            scene.redraw(scene.pose, "left", size)
+    assert work[1024] < 16 * work[256]
+
+
+def test_beyond_the_object_the_photograph_is_lit_as_a_wall(source):
+    """Whatever the sheet does there; and nothing of the photograph is blurred."""
+    known = face_scene(64)
+    empty = Viewer(CAMERA, source, known.depth, known.albedo, turned(10), light(), torch.zeros(64, 64))
+    wall = multiplied(source[None], wall_ratio(light(), preset_light("rim")))
+    assert difference(empty.redraw(empty.pose, "rim", 192), to_pil(wall[0])) < 0.01
+    assert difference(empty.redraw(empty.pose, None, 192), to_pil(source)) == 0

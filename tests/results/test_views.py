@@ -26,7 +26,8 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def scene() -> Viewer:
     known, pose = face_scene(SIZE), turned(10)
-    return Viewer(CAMERA, photograph(painted(192), known.depth, pose), known.depth, known.albedo, pose, light())
+    source = photograph(painted(192), known.depth, pose)
+    return Viewer(CAMERA, source, known.depth, known.albedo, pose, light(), known.mask)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from gan2shape_hub import InputError
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.models.selfie_masker import SelfieMasker
 from gan2shape_hub.records import Scene
+from gan2shape_hub.rendering import project
 from gan2shape_hub.stages.mask import cover, first_answer, mask_from_scene, nearness, otsu
 
 SIZE = 64
@@ -182,3 +183,35 @@ def test_networks_in_half_precision_tell_it_too(dtype):
     assert found.dtype == torch.float32
     assert found.shape == (1, 1, config.image_size, config.image_size)
     assert (found - expected).abs().mean() < 0.15
+
+    def test_the_mesh_is_cut_out_where_somebody_knows_the_object(self):
+        pipeline = tiny_pipeline()
+        sample = pipeline.sample(seed=0)
+        whole = pipeline(sample)
+        assert whole.alpha is None
+        left = torch.zeros(32, 32)
+        left[:, :16] = 1
+        result = pipeline(sample, mask=left)
+        assert torch.equal(result.alpha, left)
+        assert 0.3 < len(result.sheet.vertices) / len(whole.sheet.vertices) < 0.7
+        places = result.pose.apply(result.sheet.vertices[None], result.config.camera)
+        seen = project(places, result.config.camera, (32, 32))[0, :, 0]
+        assert float(seen.max()) < 17.5, "to a pixel and a half"
+        assert pipeline(sample, mask=torch.zeros(32, 32)).alpha is None
+
+    def test_the_masker_sees_the_picture_as_sharp_as_it_is(self):
+        class Middle(torch.nn.Module):
+            def forward(self, images):
+                self.side = images.shape[-1]
+                mask = torch.zeros_like(images[:, :1])
+                mask[..., self.side // 4 : -self.side // 4] = 1
+                return mask
+
+        pipeline = tiny_pipeline()
+        pipeline.components["masker"] = masker = Middle()
+        result = pipeline(Image.new("RGB", (300, 300), "red"))
+        assert result.alpha.shape == (300, 300)
+        assert masker.side == 300
+        assert len(result.sheet.vertices) < 0.7 * len(
+            tiny_pipeline()(Image.new("RGB", (300, 300), "red")).sheet.vertices
+        )
