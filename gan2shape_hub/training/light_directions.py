@@ -34,8 +34,8 @@ RIDGE = 0.01
 BLUR_PX = 5
 """Side of the window over which changes are averaged, at 128 pixels: an edge that moves is no light."""
 PURITY = 0.35
-"""Share of a change that normals must explain, in the worst of the three directions, for it to be a light. Three smooth
-patterns of no meaning explain 0.1 to 0.2 of another one."""
+"""Share of a change that normals must explain, in the worst of the three directions, for it to be a light. On the
+face checkpoint layer 0, which moves the head, has 0.11 to 0.14, and the layers that relight 0.54 to 0.86."""
 CHUNK = 8
 
 
@@ -175,7 +175,7 @@ def judge(responses: Sequence[Responses], layers: Sequence[int], steps: Tensor) 
     found = []
     for r in responses:
         onto = r.with_normals[list(layers)].sum(0).T @ steps  # normals by directions
-        weights = torch.linalg.solve(r.normals, onto)
+        weights = torch.linalg.pinv(r.normals, hermitian=True) @ onto  # a flat sheet has no normals to explain by
         explained = (weights * onto).sum(0)
         all_of_it, edges = ((steps * (_shared(x, layers) @ steps)).sum(0) for x in (r.changes, r.edges))
         least = torch.finfo(steps.dtype).tiny

@@ -47,6 +47,14 @@ def test_where_nothing_relights_there_is_nothing():
     assert with_light(config(), None).projection.light_directions == ()
 
 
+def test_a_flat_sheet_says_nothing_of_light():
+    said = []
+    layers, responses = measure_responses(
+        Lamps(dome()), nets(torch.zeros(1, 1, 32, 32)), everywhere, config(), print, 3
+    )
+    assert find_light_directions(layers, responses, (), said.append) is None
+
+
 def test_steps_of_the_configuration_relight():
     generator = Lamps(dome())
     known = with_light(config(), find(generator)[0])
