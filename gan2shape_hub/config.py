@@ -164,7 +164,7 @@ class ProjectionConfig:
     (``training/light_directions.py``); empty: none are known."""
     light_layers: tuple[int, ...] = ()
     """Indices of the generator's latents (of L) that take them."""
-    light_units: tuple[float, ...] = (0.35, 0.35, 0.8)
+    light_units: tuple[float, ...] = (0.3, 0.4, 0.8)
     """What a step of length 1 along each of them is worth: change of a light's slopes (``stages/gan_edit.py``)."""
     light_step_limit: float = 3.0
     """Length that steps of the light approach and never reach: beyond it images fall apart."""
