@@ -71,33 +71,29 @@ def start_s(port: int) -> float:
 
 def work(runs: int) -> list[tuple[str, str, str]]:
     """Relighting at 256 pixels, and the memory of this process after 3 and after all runs."""
-    from gan2shape_hub.demo import edits, files
+    from gan2shape_hub.demo import results
     from gan2shape_hub.demo.desk import Desk
-    from gan2shape_hub.demo.edits import BallLight
-    from gan2shape_hub.demo.quick import QuickLook, light_from_ball
-    from gan2shape_hub.demo.subject import draw_sample
-    from gan2shape_hub.demo.work import Finished, reconstruct
+    from gan2shape_hub.demo.runs import Order
 
     desk = Desk()
     session, memory, finished = desk.session("measured"), [], None
     for seed in range(runs):
-        subject = draw_sample(desk.shelf.default, desk.shelf, seed)
-        options = {"preset": desk.presets(desk.shelf.default)[0], "seed": 0, "tuned": False}
-        for item in reconstruct(session, subject, options, desk.shelf, desk.line, desk.speeds):
-            finished = item if isinstance(item, Finished) else finished
+        subject = desk.shelf.drawn(desk.shelf.default, seed)
+        order = Order.of(session, subject, desk.shelf.presets(desk.shelf.default)[0][0], 0, False)
+        *_, finished = desk.workshop.run(order)
         desk.workspace.finish(session, finished)
-        files.forget_older(finished, session.folder)
-        files.viewer_file(finished, session.folder)
-        edits.relit(finished, BallLight(-0.7, 0.2, 0.4, 0.8))
-        edits.turned(finished, 20, 0)
+        results.forget_older(finished, session.folder)
+        results.file_of(finished, session.folder, "textured")
+        results.relit(finished, (-0.7, 0.2, 0.4, 0.8))
+        results.turned(finished, 20, 0)
         gc.collect()
         memory.append(resident_gb())
-    quick, times = QuickLook(finished.result, 256), []
-    with edits.one_thread():
+    quick, times = finished.quick(256), []
+    with results.one_thread():
         for k in range(40):
-            light = light_from_ball(k / 40 - 0.5, 0.2, 0.4, 0.8, like=finished.result.depth)
+            light = results.ball_light(k / 40 - 0.5, 0.2, 0.4, 0.8, like=finished.result.depth)
             begun = time.perf_counter()
-            quick.relight(light)
+            quick.redraw(quick.pose, light, 256)
             times.append((time.perf_counter() - begun) * 1000)
     half = runs // 2
     growth = [(memory[b - 1] - memory[a - 1]) * 1000 for a, b in ((3, half), (half, runs))]

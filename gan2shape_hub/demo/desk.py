@@ -216,7 +216,9 @@ class Desk:
         return gr.Image(value=session.picture("pasted.jpg", whole.convert("RGB")), visible=True)
 
     @told
-    def strip(self, pitch: float, photographic: bool, request: gr.Request) -> list[tuple[str, str]]:
+    def strip(
+        self, pitch: float, photographic: bool = False, request: gr.Request | None = None
+    ) -> list[tuple[str, str]]:
         session = self.session(request)
         name, shelf = ("view_gan.jpg", self.shelf) if photographic else ("view.jpg", None)
         views = results.strip(own_result(session), pitch, shelf)

@@ -32,7 +32,7 @@ class Endpoints:
             return session, own_result(session)
         found = self.desk.workspace.result(result_id)
         if found is None:
-            raise DemoError("there is no result of that id (any more): call /reconstruct first.")
+            raise DemoError("there is no result of that id (any more): reconstruct once more.")
         return found
 
     @told

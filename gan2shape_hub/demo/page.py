@@ -36,7 +36,7 @@ def build(desk: Desk) -> gr.Blocks:
         endpoints = Endpoints(desk)
         _endpoints(endpoints)  # first: events of the page are named too, after their handlers
         gr.HTML(markup.HEADER)
-        shown = gr.State()
+        shown, photographic = gr.State(), gr.State(True)  # not inside of the tabs: there each counts as one
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 make = _make(desk)
@@ -48,8 +48,8 @@ def build(desk: Desk) -> gr.Blocks:
                 results = gr.Column(elem_id="results", elem_classes="waiting")
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = _look(desk)
-                    light = _light(desk, endpoints, shown)
-                    turn = _turn(desk, endpoints, shown)
+                    light = _light(desk, endpoints, shown, photographic)
+                    turn = _turn(desk, endpoints, shown, photographic)
                     take = _take()
         gr.HTML(markup.FOOTER)
 
@@ -80,7 +80,7 @@ def build(desk: Desk) -> gr.Blocks:
         # A new result brings its own pictures; the event fires only when the result is another one.
         shown.change(endpoints.relight, [shown, *light["values"]], light["picture"], **QUIET)
         shown.change(endpoints.rotate, [shown, *turn["values"]], turn["picture"], **QUIET)
-        shown.change(desk.strip, [turn["values"][1], gr.State(False)], turn["strip"], **QUIET)
+        shown.change(desk.strip, turn["values"][1], turn["strip"], **QUIET)
         shown.change(lambda: gr.Image(value=None, visible=False), None, light["pasted"], **AT_ONCE)
         shown.change(
             desk.make_files,
@@ -227,7 +227,7 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
     }
 
 
-def _light(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Component]:
+def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
     """Another light, while the slider moves."""
     right, up, ambient, diffuse = ball_of_preset("left")
     with gr.Tab("Relight", id="relight"):
@@ -268,12 +268,12 @@ def _light(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Co
     for name, chip in chips.items():
         values = list(ball_of_preset(name))
         chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
-    photographic.click(endpoints.relight, [shown, *sliders, gr.State(True)], picture, **EDIT)
+    photographic.click(endpoints.relight, [shown, *sliders, yes], picture, **EDIT)
     paste.click(desk.paste, sliders, pasted, **EDIT)
     return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
 
 
-def _turn(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Component]:
+def _turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
     """Another side."""
     yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
     with gr.Tab("Rotate", id="rotate"):
@@ -299,9 +299,9 @@ def _turn(desk: Desk, endpoints: Endpoints, shown: gr.State) -> dict[str, gr.Com
             buttons=["download_all", "fullscreen"],
         )
     gr.on([yaw.change, pitch.change], endpoints.rotate, [shown, yaw, pitch], picture, **LIVE)
-    photographic.click(endpoints.rotate, [shown, yaw, pitch, gr.State(True)], picture, **EDIT)
-    rendered.click(desk.strip, [pitch, gr.State(False)], strip, **EDIT)
-    synthesised.click(desk.strip, [pitch, gr.State(True)], strip, **EDIT)
+    photographic.click(endpoints.rotate, [shown, yaw, pitch, yes], picture, **EDIT)
+    rendered.click(desk.strip, pitch, strip, **EDIT)
+    synthesised.click(desk.strip, [pitch, yes], strip, **EDIT)
     return {"values": [yaw, pitch], "picture": picture, "strip": strip}
 
 
