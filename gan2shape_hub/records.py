@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan2shape_hub.errors import InputError  # noqa: F401  (where callers of the records look for it)
 
 SHAPE_COMPONENTS = {
     "depth": "depth_net",
