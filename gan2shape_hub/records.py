@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-
 SHAPE_COMPONENTS = {
     "depth": "depth_net",
     "albedo": "albedo_net",
