@@ -8,7 +8,7 @@ Examples:
     python scripts/benchmark.py --wheel random_face-2021.7.21.1-py3-none-any.whl --json docs/results/benchmark.json
     python scripts/benchmark.py --parts pipeline --presets fast --json docs/results/benchmark.json
 
---json keeps what FILE holds of parts that are not run now; scripts/make_figures.py --tables writes it into the pages.
+--json keeps what FILE holds of parts that are not run now; scripts/make_figures.py tables writes it into the pages.
 """
 
 from __future__ import annotations
@@ -24,16 +24,6 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("rendering", "generator", "stylegan2", "pipeline")
-GOALS = {
-    ("rendering", "ratio_render_to_depth_net"): 1 / 5,
-    ("generator", "ratio_full_to_openvino"): 1.6,
-    ("generator", "ratio_tap128_forward_to_full"): 1 / 6,
-    ("generator", "ratio_tap128_forward_backward_to_full"): 1 / 2,
-    ("pipeline", "fast_total_s"): 90.0,
-    ("pipeline", "fast_peak_gb"): 3.0,
-    ("pipeline", "balanced_total_s"): 360.0,
-}
-"""(part, measure) -> at most this; seconds and gigabytes on two CPU cores."""
 
 
 def run_part(name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -60,25 +50,18 @@ def machine() -> dict[str, Any]:
 
 
 def table(parts: dict[str, dict[str, Any]]) -> str:
-    """Markdown: part, measure, value, goal where there is one."""
-    rows = ["| part | measure | value | goal |", "| --- | --- | --- | --- |"]
+    """Markdown: part, measure, value."""
+    rows = ["| part | measure | value |", "| --- | --- | --- |"]
     for part, measures in parts.items():
         for key, value in measures.items():
             if key in ("machine", "torch", "threads"):
                 continue
-            rows.append(f"| {part} | {key} | {_text(value)} | {_goal(part, key, value)} |")
+            rows.append(f"| {part} | {key} | {_text(value)} |")
     return "\n".join(rows)
 
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _goal(part: str, key: str, value: Any) -> str:
-    limit = GOALS.get((part, key))
-    if limit is None:
-        return ""
-    return f"at most {limit:.3g}: {'met' if value <= limit else 'missed'}"
 
 
 def main(arguments: list[str] | None = None) -> int:
