@@ -24,7 +24,7 @@ LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
 }
 """Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
 
-SHADING_BLUR = 4.0
+SHADING_BLUR = 1.5
 """Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
 EDGE = 0.08
 """Part of the sheet's side, along its edges, where nothing is known of the normals."""
