@@ -81,7 +81,9 @@ def test_every_value_survives_the_round_trip():
             changes[f.name] = shake(value) if dataclasses.is_dataclass(value) else unusual(value)
         return type(config)(**changes)
 
-    schedule = dataclasses.replace(shake(ScheduleConfig(betas=(0.8, 0.99), light_walk_size=64)), rounds=(shake(RoundConfig()),) * 2)
+    schedule = dataclasses.replace(
+        shake(ScheduleConfig(betas=(0.8, 0.99), light_walk_size=64)), rounds=(shake(RoundConfig()),) * 2
+    )
     config = CategoryConfig(
         category="odd",
         image_size=64,

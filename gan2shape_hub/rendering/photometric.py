@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.rendering.details import blur
+
 LUMA = (0.2126, 0.7152, 0.0722)
 """Of linear red, green and blue (Rec. 709)."""
 DARKEST = 0.004
@@ -35,7 +37,9 @@ def log_ratios(lit: Tensor, unlit: Tensor, blur_px: float = 0.7) -> Tensor:
 
     Both are blurred first, by a Gaussian of ``blur_px`` pixels: a division doubles noise.
     """
-    brightness = _blurred(luminance(torch.cat([unlit[None], lit])), blur_px)
+    brightness = luminance(torch.cat([unlit[None], lit]))
+    if blur_px > 0:
+        brightness = blur(brightness[:, None], blur_px)[:, 0]
     return (brightness[1:] / brightness[:1].clamp_min(DARKEST)).clamp(*RATIOS).log()
 
 
@@ -133,14 +137,3 @@ def _tangents(normals: Tensor) -> tuple[Tensor, Tensor]:
     z, x = normals.new_tensor([0.0, 0.0, 1.0])[:, None], normals.new_tensor([1.0, 0.0, 0.0])[:, None]
     one = F.normalize(torch.linalg.cross(normals, torch.where(normals[2].abs() < 0.9, z, x), dim=0), dim=0)
     return one, torch.linalg.cross(normals, one, dim=0)
-
-
-def _blurred(maps: Tensor, sigma: float) -> Tensor:
-    """Maps (N, H, W) under a Gaussian of ``sigma`` pixels, edges repeated."""
-    if sigma <= 0:
-        return maps
-    reach = max(round(3 * sigma), 1)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1, device=maps.device).float().square() / (2 * sigma**2)).to(maps)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(maps[:, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None])[:, 0]
