@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gan2shape_hub.evaluation.depth_metrics import psnr_db
+from gan2shape_hub.evaluation.depth_metrics import scene_psnr_db
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def measure_category(
     found = []
     for seed in seeds:
         result = pipeline(pipeline.sample(seed=seed, truncation=truncation), preset=preset, seed=0)
-        quality = psnr_db(result.reconstruction.cpu(), result.image.cpu(), result.mask.cpu())
+        quality = scene_psnr_db(result)
         found.append(ImageResult(seed, quality))
         if after is not None:
             after(seed, result)

@@ -7,6 +7,7 @@ depths exist, each mask eroded by one pixel.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering import Pose, normals_from_depth, warp_depth
+from gan2shape_hub.rendering.scene import resized
 from gan2shape_hub.results.texture import without_border
 
 
@@ -100,3 +102,13 @@ def psnr_db(image: Tensor, reference: Tensor, mask: Tensor | None = None) -> flo
         return math.nan
     mse = float(error[inside].mean())
     return math.inf if mse == 0 else 10 * math.log10(4 / mse)
+
+
+def scene_psnr_db(result: Any, inside: Tensor | None = None) -> float:
+    """`psnr_db` of a Reconstruction's rendered scene against its image, at the image's side N, however fine the sheet is.
+
+    ``inside``: (N, N) mask; None: where the sheet is seen.
+    """
+    image = result.image.cpu()
+    drawn, seen = (resized(x[None].cpu(), image.shape[-1])[0] for x in (result.reconstruction, result.mask[None]))
+    return psnr_db(drawn, image, seen[0] if inside is None else inside)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gan2shape_hub.evaluation.canonical_face import canonical_mesh
-from gan2shape_hub.evaluation.depth_metrics import psnr_db
+from gan2shape_hub.evaluation.depth_metrics import scene_psnr_db
 from gan2shape_hub.evaluation.edits import Relit, Turn, face_mask, log_brightness_ratio
 from gan2shape_hub.evaluation.face_depth import FaceDepth, sample_face
 from gan2shape_hub.evaluation.facemesh import FaceLandmarks, FaceMesh
@@ -54,7 +54,7 @@ class FaceResult:
     seconds: float
     """Of the reconstruction alone."""
     psnr_db: float
-    """The scene rendered in the photograph's view, at the sheet's size, inside the reconstruction's mask."""
+    """The scene rendered in the photograph's view, at the networks' size, inside the reconstruction's mask."""
     psnr_face_db: float
     """The same inside the outline of the face mesh."""
     yaw_deg: float
@@ -131,11 +131,10 @@ def measure_face(pipeline: Any, mesh: FaceMesh, seed: int, protocol: Protocol) -
     result = pipeline(sample, preset=protocol.preset, seed=protocol.run_seed)
     seconds = time.perf_counter() - begun
     size, camera = pipeline.config.image_size, pipeline.config.camera
-    image, drawn, seen = result.image.cpu(), result.reconstruction.cpu(), result.mask.cpu()
     numbers: dict[str, Any] = {
         "seed": seed,
         "seconds": seconds,
-        "psnr_db": psnr_db(drawn, image, seen),
+        "psnr_db": scene_psnr_db(result),
         "psnr_face_db": math.nan,
         "yaw_deg": math.nan,
         "face": None,
@@ -143,14 +142,14 @@ def measure_face(pipeline: Any, mesh: FaceMesh, seed: int, protocol: Protocol) -
         "average": None,
     }
     tiles = [Tile(f"seed {seed}", _with_points(sample.image, mark))]
-    tiles.append(Tile("reconstruction", to_pil(drawn)))
-    tiles.append(Tile("depth", depth_to_pil(result.view_depth, seen)))
+    tiles.append(Tile("reconstruction", to_pil(result.reconstruction)))
+    tiles.append(Tile("depth", depth_to_pil(result.view_depth, result.mask)))
     tiles.append(Tile("shape", result.render(shaded_only=True, size=256)))
     if mark is not None:
         face = sample_face(result.view_depth, mark, camera=camera)
         prior = sample_face(ellipsoid_depth(pipeline.config), mark, camera=camera)
         numbers.update(
-            psnr_face_db=psnr_db(drawn, image, face_mask(mark, size)),
+            psnr_face_db=scene_psnr_db(result, face_mask(mark, size)),
             yaw_deg=head_pose(mark)[0],
             face=face,
             prior=prior,
