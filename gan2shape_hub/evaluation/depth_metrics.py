@@ -105,7 +105,7 @@ def psnr_db(image: Tensor, reference: Tensor, mask: Tensor | None = None) -> flo
 
 
 def scene_psnr_db(result: Any, inside: Tensor | None = None) -> float:
-    """`psnr_db` of a Reconstruction's rendered scene against its image, at the image's side N, however fine the sheet is.
+    """`psnr_db` of a Reconstruction's rendered scene against its image, both at the image's side N.
 
     ``inside``: (N, N) mask; None: where the sheet is seen.
     """
