@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 LIGHTS = ("left", "right")
 LAMPS = {"left": (0.7, 0.5), "right": (-0.7, 0.5)}
-"""Directions of the rays on bare shapes: less from the side than the lights of the same names, which leave half a face in
-its own shadow."""
+"""Rays on bare shapes: less from the side than the lights of the same names, which leave half a face in its shadow."""
 YAWS = (-35.0, 35.0)
 """Degrees away from the photograph's view, as all of these."""
 PHOTOGRAPH_YAWS = (-15.0, 15.0)
