@@ -43,6 +43,7 @@ class Figures:
 
     def __init__(self, pipeline: GAN2ShapePipeline, preset: str | None, folder: Path, tile: int) -> None:
         self.pipeline, self.preset, self.folder, self.tile = pipeline, preset, folder, tile
+        self.small = tile * 3 // 4  # pages below the first screen, of which there are many tiles
 
     @cached_property
     def faces(self) -> list[Reconstruction]:
@@ -57,17 +58,18 @@ class Figures:
     def through_gan(self) -> list[Path]:
         from figure_parts.faces import gan_row
 
-        return [self._page("through_gan", [gan_row(face) for face in self.faces])]
+        return [self._page("through_gan", [gan_row(face) for face in self.faces], tile=self.small)]
 
     def contact_sheet(self) -> list[Path]:
         from gan2shape_hub.results.contact_sheet import contact_sheet
 
-        return [self._write("contact_sheet", contact_sheet(self.faces[0].viewer, tile=self.tile))]
+        return [self._write("contact_sheet", contact_sheet(self.faces[0].viewer, tile=self.small))]
 
     def photograph(self) -> list[Path]:
         from figure_parts.faces import photograph_rows
 
-        return [self._page("photograph", photograph_rows(self._portrait(tuned=True), self.tile), PORTRAIT)]
+        rows = photograph_rows(self._portrait(tuned=True), self.small)
+        return [self._page("photograph", rows, PORTRAIT, tile=self.small)]
 
     def matching(self) -> list[Path]:
         from figure_parts.matching import front, matching_rows
@@ -97,19 +99,22 @@ class Figures:
         print(f"make_figures: portrait{', tuned' if tuned else ''} ...", file=sys.stderr, flush=True)
         return self.pipeline(Image.fromarray(data.astronaut()), preset=self.preset, tuned=tuned)
 
-    def _page(self, name: str, rows: list[list], photograph: str | None = None) -> Path:
+    def _page(self, name: str, rows: list[list], photograph: str | None = None, *, tile: int | None = None) -> Path:
         from gan2shape_hub.results.layout import page
 
-        return self._write(name, page(rows, tile=self.tile), photograph)
+        return self._write(name, page(rows, tile=tile or self.tile), photograph)
 
     def _write(self, name: str, picture: Image.Image, photograph: str | None = None) -> Path:
+        from PIL import ImageOps
+
         from gan2shape_hub.results.image_files import write_image
         from gan2shape_hub.version import __version__
 
         self.folder.mkdir(parents=True, exist_ok=True)
         text = {"preset": self.preset or self.pipeline.config.default_preset, "version": __version__}
         text |= {"photograph": photograph} if photograph else {}
-        return write_image(self.folder / f"{name}.png", picture, text)
+        # The last bit of a picture's colours cannot be seen and is a fifth of its file.
+        return write_image(self.folder / f"{name}.png", ImageOps.posterize(picture, 7), text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gan2shape_hub.records import Alignment
 
 LIGHTS = ("left", "right")
+LAMPS = {"left": (0.7, 0.5), "right": (-0.7, 0.5)}
+"""Rays on bare shapes: less from the side than the lights of the same names, which leave half a face in its shadow."""
 YAWS = (-35.0, 35.0)
 """Degrees away from the photograph's view, as all of these."""
 PHOTOGRAPH_YAWS = (-15.0, 15.0)
@@ -26,8 +28,11 @@ def overview_row(result: Reconstruction, size: int) -> list[Tile]:
     """Eight tiles: the input; the bare shape lit from both sides, then turned to both; the textured mesh turned; the
     input's own pixels lit from the left."""
     tiles = [Tile("input", to_pil(result.source).resize((size, size), Image.Resampling.LANCZOS))]
-    tiles += [bare(f"shape, lit from the {light}", result.render(light=light, **shaped(size))) for light in LIGHTS]
-    tiles += [bare(turned("shape", yaw), result.render(yaw, **shaped(size))) for yaw in YAWS]
+    tiles += [
+        bare(f"shape, lit from the {name}", result.render(light=lamp, **shaped(size))) for name, lamp in LAMPS.items()
+    ]
+    for yaw, side in zip(YAWS, ("right", "left"), strict=True):  # from where the face looks
+        tiles.append(bare(turned("shape", yaw), result.render(yaw, light=LAMPS[side], **shaped(size))))
     tiles += [Tile(turned("mesh", yaw), result.render(yaw, size=size)) for yaw in YAWS]
     return [*tiles, Tile("relit from the left", result.relight("left", size=size))]
 
@@ -45,7 +50,7 @@ def photograph_rows(result: Reconstruction, size: int) -> list[list[Tile]]:
     """Tiles of a photograph's reconstruction: how it was read and its shape; turned and relit, and put back into it."""
     first = [Tile("photograph", _central_square(result.alignment.photograph)), Tile("aligned", to_pil(result.source))]
     first.append(Tile(f"the GAN's, {result.inversion_db:.1f} dB", result.inverted))
-    first.append(bare("shape, lit from the left", result.render(light="left", **shaped(size))))
+    first.append(bare("shape, lit from the left", result.render(light=LAMPS["left"], **shaped(size))))
     first += [Tile(turned("mesh", yaw), result.render(yaw, size=size)) for yaw in YAWS]
     views = result.rotate(list(PHOTOGRAPH_YAWS), through_gan=True)
     second = [Tile(turned("GAN", yaw), view) for yaw, view in zip(PHOTOGRAPH_YAWS, views, strict=True)]
