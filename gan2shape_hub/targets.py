@@ -129,7 +129,9 @@ def make_targets(
     sources, images, latents, originals, found_masks = [], [], [], [], []
     for k, item in enumerate(items):
         latent = (generator.latent_mean[None] if item.cut is not None else item.latent).to(run.device, dtype)
-        if item.cut is None:
+        if isinstance(item.given, Sample):
+            square = item.given.image  # of this latent: drawn once is enough
+        elif item.cut is None:
             square = to_pil(generator(latent).float().clamp(-1, 1)[0])
         else:
             square = item.cut.square
