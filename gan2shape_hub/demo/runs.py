@@ -269,6 +269,7 @@ def stream(pipeline: GAN2ShapePipeline, order: Order, countdown: Countdown) -> I
         stopped = dataclasses.replace(STOPPED, previews=outcome["report"].previews)
         if order.stopped():
             token.cancel()
+            thread.join()  # a tenth of a second: who reads that it stopped may start the next run
             yield stopped
             return
     finally:
