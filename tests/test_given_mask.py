@@ -170,7 +170,8 @@ def test_a_run_with_the_photographs_mask():
     picture, mask = photograph(), box(64, 96)
     cut = given_masks(mask, [align_center(picture)], pipeline.config)
     first = pipeline(picture, mask=mask).depth
-    assert torch.equal(first, pipeline(picture, mask=cut).depth)
-    assert not torch.equal(first, pipeline(picture, mask=1 - mask).depth)
+    # Threads sum in another order from run to run.
+    assert torch.allclose(first, pipeline(picture, mask=cut).depth, rtol=0, atol=2e-6)
+    assert not torch.allclose(first, pipeline(picture, mask=1 - mask).depth, rtol=0, atol=2e-5)
     with pytest.raises(InputError, match="mask is empty"):
         pipeline(picture, mask=torch.zeros(64, 96))

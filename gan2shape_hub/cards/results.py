@@ -84,7 +84,7 @@ def _read(file: Path) -> Results:
         data = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(data, dict) and {"depth", "seeds", "settings"} <= data.keys():
             return _of_report(data)
-        if isinstance(data, dict) and {"goals_db", "settings"} <= data.keys():
+        if isinstance(data, dict) and "settings" in data and {"generated", "photographs"} & data.keys():
             return _of_inversion(data)
         return from_dict(Results, data)
     except (json.JSONDecodeError, ConfigError) as error:

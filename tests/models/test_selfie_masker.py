@@ -77,8 +77,8 @@ def test_face_is_whole_and_background_is_none(masker, astronaut):
 def test_images_of_a_batch_do_not_meet(masker, astronaut):
     one = colours(astronaut, 128) * 2 - 1
     both = masker(torch.cat([one, one.flip(3), -one]))
-    assert torch.allclose(both[:1], masker(one), atol=1e-5)
-    assert torch.allclose(both[2:], masker(-one), atol=1e-5)
+    assert torch.allclose(both[:1], masker(one), atol=1e-4)  # threads sum in another order
+    assert torch.allclose(both[2:], masker(-one), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
