@@ -76,6 +76,11 @@ class _WithinBackward(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def place_to_stop() -> None:
+    """Stops where a run is to stop, by ``Cancelled``: for loops that do without operations of torch."""
+    torch.empty(0)
+
+
 def stoppable(token: CancelToken | None) -> AbstractContextManager:
     """`StopsBetweenOperations` where there is a token; Cancelled where it was used before."""
     if token is None:

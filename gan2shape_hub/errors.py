@@ -5,12 +5,13 @@ from __future__ import annotations
 
 
 class CodedError(Exception):
-    """An error with a ``code`` beside its sentence."""
+    """An error with a ``code`` beside its sentence, and the numbers that it speaks of."""
 
     code = "error"
 
-    def __init__(self, *arguments: object, code: str | None = None) -> None:
+    def __init__(self, *arguments: object, code: str | None = None, **numbers: float) -> None:
         super().__init__(*arguments)
+        self.numbers = numbers
         if code is not None:
             self.code = code
 
@@ -19,8 +20,8 @@ class InputError(CodedError, ValueError):
     """An input cannot be used; the message is one sentence naming the input and the remedy.
 
     Codes: ``not-found``, ``unreadable``, ``not-an-image``, ``heic``, ``corrupt``, ``too-small``, ``too-large``,
-    ``no-face``, ``no-such-face``, ``face-too-small``, ``bad-array``, ``bad-latent``, ``bad-mask``, ``empty-mask``,
-    ``empty-list``, and ``input`` for the rest.
+    ``too-many-scans``, ``no-face``, ``no-such-face``, ``face-too-small``, ``bad-array``, ``bad-latent``, ``bad-mask``,
+    ``empty-mask``, ``empty-list``, and ``input`` for the rest.
     """
 
     code = "input"

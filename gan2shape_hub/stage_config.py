@@ -26,6 +26,9 @@ class AlignConfig:
     confirmed: float = 0.65
     """Confidence that the second, closer look must reach; generated faces are all above 0.8, what is no face (clouds of
     stars, patterns) stays under 0.63."""
+    confirmed_later: float = 0.75
+    """The same for faces that only a search of turned or very large pictures finds: it sees ten times as much that is
+    no face."""
     min_face_px: float = 40.0
     """Faces whose box is smaller carry too little and are refused."""
     kept_shift: float = 0.035
@@ -37,7 +40,8 @@ class AlignConfig:
     def __post_init__(self) -> None:
         for name in ("eye_to_eye", "eye_to_mouth", "min_face_px"):
             check(getattr(self, name) > 0, f"alignment.{name}", getattr(self, name), "above 0")
-        check(0 < self.confirmed < 1, "alignment.confirmed", self.confirmed, "between 0 and 1")
+        for name in ("confirmed", "confirmed_later"):
+            check(0 < getattr(self, name) < 1, f"alignment.{name}", getattr(self, name), "between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.generator import Generator
 from gan2shape_hub.given_mask import check_cover, masker_answer
+from gan2shape_hub.reading.arrays import plain_tensor
 from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample, Targets
 from gan2shape_hub.report import InputReport
 from gan2shape_hub.results.image_files import to_pil
@@ -79,15 +80,17 @@ def prepare_photograph(
     face_index: int | None = None,
     label: str = "image",
     max_pixels: int = MAX_PIXELS,
+    kept_pixels: int | None = None,
 ) -> PreparedPhotograph:
     """Read a photograph and cut its square (see ``GAN2ShapePipeline.prepare``); what is prepared already stays as it
-    is. ``label`` is what messages call a photograph that is no file; ``max_pixels`` is ``load_image``'s."""
+    is. ``label`` is what messages call a photograph that is no file; ``max_pixels`` and
+    ``kept_pixels`` are ``load_image``'s."""
     if isinstance(photograph, PreparedPhotograph):
         return photograph
     path = str(photograph) if isinstance(photograph, (str, Path)) else None
     label = label if path is None else f"'{path}'"
     how = config.align if align else "none"
-    image = load_image(photograph, max_pixels=max_pixels, name=label)
+    image = load_image(photograph, max_pixels=max_pixels, kept_pixels=kept_pixels, name=label)
     alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment)
     return PreparedPhotograph(alignment, path)
 
@@ -100,6 +103,7 @@ def latent_of(item: Any, generator: Generator) -> Tensor | None:
     latent = item.latent if isinstance(item, Sample) else item
     if not isinstance(latent, Tensor):
         return None
+    latent = plain_tensor(latent, "image or latent")
     d, layers, shape = generator.latent_dim, generator.num_latents, tuple(latent.shape)
     if shape in ((d,), (1, d)):
         latent = latent.reshape(1, d)
@@ -111,9 +115,11 @@ def latent_of(item: Any, generator: Generator) -> Tensor | None:
                 code="bad-latent",
             )
         return None
-    if not bool(torch.isfinite(latent).all()):
+    if not latent.is_floating_point():
+        raise InputError(f"latent is of type {latent.dtype}, must be floating point.", code="bad-latent")
+    if not bool(torch.isfinite(latent.float()).all()):
         raise InputError("latent has values that are NaN or infinite: pass the latent of a sample.", code="bad-latent")
-    return latent.detach()
+    return latent
 
 
 @torch.no_grad()

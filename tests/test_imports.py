@@ -11,7 +11,7 @@ PACKAGE = "gan2shape_hub"
 LAYERS = (
     ("errors", "version", "generator", "surroundings", "accelerator", "atomic"),
     ("records", "cancel", "typed_json"),
-    ("stage_config",),
+    ("stage_config", "reading"),
     ("config",),
     ("rendering", "presets", "plan"),
     ("models",),

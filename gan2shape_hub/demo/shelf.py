@@ -20,6 +20,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.pipeline import GAN2ShapePipeline
+from gan2shape_hub.reading.formats import NAMES
 from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample
 from gan2shape_hub.targets import prepare_photograph
 
@@ -28,22 +29,25 @@ VARIABLE = "GAN2SHAPE_CHECKPOINTS"
 ORDER = ("instant", "fast", "balanced")
 """Presets that are offered, in this order, where the checkpoint has them. The reference's own, ``paper``, takes hours
 on a CPU and is not."""
-MAX_PIXELS = 40_000_000
-"""Of a photograph. It stays in memory for pasting edits back, 120 MB at this size."""
+MAX_PIXELS, KEPT_PIXELS = 64_000_000, 40_000_000
+"""Of a photograph that is decoded whole, which every telephone's is below (JPEG files are decoded reduced), and of what
+stays in memory for pasting edits back, 120 MB at this size."""
 MASK_SIDE = 256
 
 TROUBLE = {
-    "not-an-image": "the photograph is in no known format: take a JPEG, PNG, WebP, TIFF, BMP or GIF file.",
+    "not-an-image": f"the photograph is in no known format: take a {NAMES} file.",
     "heic": "the photograph is a HEIC file: convert it to JPEG or PNG first.",
     "corrupt": "the photograph is damaged: download or save it again.",
+    "too-many-scans": "the photograph is damaged or made to keep this machine busy: save it again.",
     "too-small": "the photograph is too small, must be at least 32 pixels on each side: use a larger original.",
     "too-large": f"the photograph is too large, must have at most {MAX_PIXELS:,} pixels: scale it down first.",
-    "no-face": "no face was found in the photograph: take one that shows a face from the front, 40 pixels or larger, "
-    "or tick 'already cut out'.",
+    "no-face": "no face of {smallest_px:.0f} pixels or larger was found in the photograph: take one that shows a face "
+    "from the front, or tick 'already cut out'.",
     "no-such-face": "the photograph does not show that many faces: choose another one, 0 is the largest.",
     "face-too-small": "the face in the photograph is too small: use a larger original or a closer photograph.",
 }
-"""Code of an InputError -> what the visitor is told, who has neither our arguments nor our file names."""
+"""Code of an InputError -> what the visitor is told, who has neither our arguments nor our file names; with the error's
+numbers."""
 REMARKS = {
     "several-frames": "The file has several frames: the first one is used.",
     "face-cut": "The border cuts the face: what is missing is mirrored.",
@@ -194,9 +198,12 @@ class Shelf:
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                found = prepare_photograph(path, config, align=align, face_index=face, max_pixels=MAX_PIXELS)
+                # A Path, which is never taken for an address: nobody is to send this machine around.
+                limits = {"max_pixels": MAX_PIXELS, "kept_pixels": KEPT_PIXELS}
+                found = prepare_photograph(Path(path), config, align=align, face_index=face, **limits)
         except InputError as error:
-            raise DemoError(TROUBLE.get(error.code, "the photograph cannot be used: take another one.")) from None
+            told = TROUBLE.get(error.code, "the photograph cannot be used: take another one.")
+            raise DemoError(told.format(**error.numbers)) from None
         codes = [getattr(warning.message, "code", None) for warning in said]
         remarks = [REMARKS[code] for code in codes if code in REMARKS]
         return Subject(

@@ -26,8 +26,17 @@ SIDE = 128
 KEY_POINTS = ("eye_left", "eye_right", "nose", "mouth", "ear_left", "ear_right")
 """Sides are the image's: ``eye_left`` is the eye further left in an upright picture."""
 MIN_SCORE = 0.5
-LEVELS = (128, 256, 512, 1024)
-"""Longer sides, in pixels, at which a photograph is looked at: each finds faces of about a fifth to all of 128."""
+SMALLEST = 26
+"""Pixels of the smallest face the network finds, a fifth of the side it was trained with."""
+COARSE_PIXELS, TURNED_PIXELS, FINE_PIXELS = 2**20, 2**19, 2**22
+"""How large a picture is made, at most, for the first look, for looks at the picture turned, and for the last ones: a
+core needs about a second for 2**20."""
+TILE, OVERLAP = 512, 64
+"""Larger pictures are looked at in tiles of this side, which stay in the processor's cache; a face of more than the
+overlap is found at half the size."""
+_TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+MOST = 32
+"""Answers of a turned or fine look, the surest first, that are worth a closer one."""
 
 
 @dataclass(frozen=True)
@@ -133,42 +142,97 @@ def load_blazeface() -> BlazeFace:
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def detect_faces(image: Image.Image, *, min_score: float = MIN_SCORE, largest_side: int = LEVELS[-1]) -> list[Face]:
-    """Every face of ``image``, largest first.
+@dataclass(frozen=True)
+class Look:
+    """One look at a photograph."""
 
-    The picture is looked at with its longer side at 128, 256, 512 and 1024 pixels (no more than it has), so that faces
-    down to about 1/40 of it are found; the same face seen at several scales is one answer.
+    sides: tuple[int, ...]
+    """Its longer side at each scale, pixels; the next is twice as fine."""
+    turns: int = 0
+    """Quarter turns, counterclockwise, that the picture is given; at each, faces up to 45 degrees off are found."""
+    first: bool = False
+    """The look at upright faces of ordinary size, whose answers are likelier than others'."""
+
+    def smallest(self, width: int, height: int) -> float:
+        """Pixels, in a photograph of this size, of the smallest face that is looked for."""
+        return SMALLEST * max(width, height) / self.sides[-1]
+
+
+def looks(width: int, height: int) -> tuple[Look, ...]:
+    """How a photograph is searched, in this order and until something is found: coarsely, then upside down and on its
+    sides, then finer and finer. The fewer pixels across, the finer: a panorama's faces are no smaller than others'."""
+    coarse, turned = (_sides(width, height, pixels) for pixels in (COARSE_PIXELS, TURNED_PIXELS))
+    fine = [side for side in _sides(width, height, FINE_PIXELS, filled=True) if side > coarse[-1]]
+    return (Look(coarse, first=True), *(Look(turned, turns) for turns in (2, 1, 3)), *(Look((side,)) for side in fine))
+
+
+def _sides(width: int, height: int, pixels: int, filled: bool = False) -> tuple[int, ...]:
+    """Longer sides 128, 256, ... of at most so many pixels in all, no finer than one and a half times the picture;
+    ``filled``: and one that is as fine as the pixels allow."""
+    longest, per_square = max(width, height), min(width, height) / max(width, height)
+    finest = min((pixels / per_square) ** 0.5, 1.5 * longest)
+    sides = [SIDE]
+    while 2 * sides[-1] <= finest:
+        sides.append(2 * sides[-1])
+    last = round(min(finest, longest))
+    return (*sides, last) if filled and last > 1.2 * sides[-1] else tuple(sides)
+
+
+def detect_faces(image: Image.Image, look: Look | None = None, *, min_score: float = MIN_SCORE) -> list[Face]:
+    """Every face of ``image`` that ``look`` (None: the first of ``looks``) finds, largest first; the same face seen at
+    several scales is one answer.
 
     Args:
         image: PIL image; other modes than RGB are converted, transparent pixels keep the colour stored under them.
+        look: how it is searched.
         min_score: confidence, 0..1, below which an answer is dropped.
-        largest_side: of the finest look, pixels.
 
     Returns:
         Faces with positions in continuous pixels of ``image``; an empty list where there is none.
     """
-    network = load_blazeface()
     image = image.convert("RGB")
-    width, height = image.size
-    longest, found = max(width, height), []
-    for side in LEVELS:
-        if side > largest_side or (side > SIDE and side > 1.5 * longest):
-            break
-        scale = side / longest
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        resample = Image.Resampling.BOX if scale < 0.25 else Image.Resampling.BILINEAR
-        small = image.resize(size, resample, reducing_gap=None)
-        padded = (side, side) if side == SIDE else tuple(-(-s // 16) * 16 for s in size)
-        canvas = Image.new("RGB", padded)
-        left, top = (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
-        canvas.paste(small, (left, top))
-        rows, scores = decode(network, to_input(canvas), min_score)
-        ratio = torch.tensor([width / size[0], height / size[1]])
-        found.append(((rows - torch.tensor([left, top])) * ratio, scores))
+    look = look or looks(*image.size)[0]
+    found = [_answers(image, side, look.turns, min_score) for side in look.sides]
     rows, scores = torch.cat([r for r, _ in found]), torch.cat([s for _, s in found])
-    faces = [Face((*r[0].tolist(), *r[1].tolist()), r[2:], s) for r, s in merge(rows, scores)]
+    faces = [Face((*r[:2].amin(0).tolist(), *r[:2].amax(0).tolist()), r[2:], s) for r, s in merge(rows, scores)]
+    if not look.first:
+        faces = sorted(faces, key=lambda face: -face.score)[:MOST]
     return sorted(faces, key=lambda face: -face.size)
+
+
+def _answers(image: Image.Image, side: int, turns: int, min_score: float) -> tuple[Tensor, Tensor]:
+    """Rows (N, 8, 2) in pixels of ``image`` (RGB) and scores (N), seen with its longer side at ``side`` pixels."""
+    width, height = image.size
+    scale = side / max(width, height)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    resample = Image.Resampling.BOX if scale < 0.25 else Image.Resampling.BILINEAR
+    small = image.resize(size, resample)
+    if turns:
+        small = small.transpose(_TURNS[turns - 1])
+    found = [_tile_answers(small, box, min_score) for box in _tiles(*small.size)]
+    rows, scores = torch.cat([r for r, _ in found]), torch.cat([s for _, s in found])
+    x, y = rows.unbind(-1)
+    back = ((x, y), (size[0] - y, x), (size[0] - x, size[1] - y), (y, size[1] - x))[turns]
+    return torch.stack(back, -1) * torch.tensor([width / size[0], height / size[1]]), scores
+
+
+def _tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """Boxes (left, top, right, bottom) of at most ``TILE`` pixels a side that cover the picture and overlap."""
+    lefts, tops = (
+        [0] if length <= TILE else [*range(0, length - TILE, TILE - OVERLAP), length - TILE]
+        for length in (width, height)
+    )
+    return [(x, y, min(x + TILE, width), min(y + TILE, height)) for y in tops for x in lefts]
+
+
+def _tile_answers(image: Image.Image, box: tuple[int, int, int, int], min_score: float) -> tuple[Tensor, Tensor]:
+    tile = image.crop(box)
+    padded = tuple(max(-(-n // 16) * 16, SIDE) for n in tile.size)
+    canvas = Image.new("RGB", padded)
+    left, top = (padded[0] - tile.width) // 2, (padded[1] - tile.height) // 2
+    canvas.paste(tile, (left, top))
+    rows, scores = decode(load_blazeface(), to_input(canvas), min_score)
+    return rows + torch.tensor([box[0] - left, box[1] - top]), scores
 
 
 def to_input(image: Image.Image) -> Tensor:

@@ -20,7 +20,16 @@ from torch import Tensor
 
 from gan2shape_hub.config import AlignConfig
 from gan2shape_hub.errors import InputError, InputWarning
-from gan2shape_hub.models.face_detector import SIDE, Face, decode, detect_faces, load_blazeface, merge, to_input
+from gan2shape_hub.models.face_detector import (
+    SIDE,
+    Face,
+    decode,
+    detect_faces,
+    load_blazeface,
+    looks,
+    merge,
+    to_input,
+)
 from gan2shape_hub.records import Alignment
 
 DEFAULT = AlignConfig()
@@ -76,14 +85,17 @@ def align_face(
         completed by mirroring, with a ``UserWarning``.
 
     Raises:
-        InputError: no face, no such face, or one under 40 pixels.
+        InputError: no face (with the size that was looked for), no such face, or one under 40 pixels.
     """
     found = find_faces(photograph, config)
     if not found:
+        upright, turned = _searched(photograph.size, config)
         raise InputError(
-            f"no face was found in {name}: take a photograph that shows one from the front, 40 pixels or larger, or "
-            "pass align=False (--no-align) if it is cut out already.",
+            f"no face was found in {name}: upright ones of {upright:.0f} pixels or larger and turned ones of "
+            f"{turned:.0f} were looked for, take a photograph that shows one from the front, or pass align=False "
+            "(--no-align) if it is cut out already.",
             code="no-face",
+            smallest_px=upright,
         )
     if face_index is not None and not 0 <= face_index < len(found):
         only = "one face: leave it out" if len(found) == 1 else f"{len(found)} faces: pass 0 to {len(found) - 1}"
@@ -120,22 +132,43 @@ def align_center(photograph: Image.Image, *, center_crop: int = 0) -> Alignment:
 def find_faces(photograph: Image.Image, config: AlignConfig = DEFAULT) -> list[tuple[Face, np.ndarray]]:
     """Faces, the largest first, each with the (2, 3) matrix of its square (see ``Alignment.matrix``).
 
-    Every answer of the detector is looked at again in its own aligned square, where the network sees best: key points
-    get sharper, turned heads upright, and what is no face is dropped.
+    Faces that are small for the photograph, or turned by more than a right angle, are looked for where there are no
+    others, which takes a few seconds of one core (``face_detector.looks``). Every answer of the detector is looked at
+    again in its own aligned square, where the network sees best: key points get sharper, turned heads upright, and what
+    is no face is dropped.
     """
     image = photograph.convert("RGB")
-    found: list[tuple[Face, np.ndarray]] = []
-    for face in detect_faces(image):
-        matrix = face_square(face.points.numpy(), config)
-        for looks in (LOOKS[:1], LOOKS):
-            answer = _look_again(image, matrix, looks, config)
-            if answer is None:
-                break
-            face, matrix = answer
-        else:
-            if not any(_same(matrix, other) for _, other in found):
-                found.append((face, matrix))
-    return sorted(found, key=lambda item: -item[0].size)
+    for look in looks(*image.size):  # small and turned faces are looked for where there are no others
+        found: list[tuple[Face, np.ndarray]] = []
+        for face in detect_faces(image, look):
+            answer = _confirmed(image, face, config.confirmed if look.first else config.confirmed_later, config)
+            if answer is not None and not any(_same(answer[1], other) for _, other in found):
+                found.append(answer)
+        if found:
+            return sorted(found, key=lambda item: -item[0].size)
+    return []
+
+
+def _confirmed(
+    image: Image.Image, face: Face, confidence: float, config: AlignConfig
+) -> tuple[Face, np.ndarray] | None:
+    """``face`` and its square, looked at twice more; None where it is none."""
+    matrix = face_square(face.points.numpy(), config)
+    for views in (LOOKS[:1], LOOKS):
+        answer = _look_again(image, matrix, views, confidence, config)
+        if answer is None:
+            return None
+        face, matrix = answer
+    return face, matrix
+
+
+def _searched(size: tuple[int, int], config: AlignConfig) -> tuple[float, float]:
+    """Pixels of the smallest upright and the smallest turned face that is found and taken."""
+    every = looks(*size)
+    return tuple(
+        max(min(look.smallest(*size) for look in every if bool(look.turns) is turned), config.min_face_px)
+        for turned in (False, True)
+    )
 
 
 def face_square(points: np.ndarray, config: AlignConfig = DEFAULT) -> np.ndarray:
@@ -151,14 +184,18 @@ def face_square(points: np.ndarray, config: AlignConfig = DEFAULT) -> np.ndarray
 
 
 def _look_again(
-    image: Image.Image, matrix: np.ndarray, looks: tuple[tuple[float, bool], ...], config: AlignConfig
+    image: Image.Image,
+    matrix: np.ndarray,
+    views: tuple[tuple[float, bool], ...],
+    confidence: float,
+    config: AlignConfig,
 ) -> tuple[Face, np.ndarray] | None:
     """The face in the square ``matrix`` of ``image`` and its own square, or None where there is none: the key points'
-    mean over ``looks`` at the square (how much of its side is seen, whether mirrored)."""
+    mean over ``views`` of the square (how much of its side is seen, whether mirrored)."""
     square = to_input(cut_square(image, matrix, LOOK_SIDE))
     rows, scores = [], []
-    for seen, mirrored in looks:
-        answer = _middle_face(square, seen, mirrored, config.confirmed)
+    for seen, mirrored in views:
+        answer = _middle_face(square, seen, mirrored, confidence)
         if answer is None and not rows:
             return None
         if answer is not None:

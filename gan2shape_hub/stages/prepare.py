@@ -7,26 +7,30 @@ profiles, transparency, the first frame of an animation) is handled.
 
 from __future__ import annotations
 
-import io
+import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin
 
-from gan2shape_hub.errors import InputError, InputWarning
+from gan2shape_hub.errors import Cancelled, InputError, InputWarning
+from gan2shape_hub.reading.arrays import array_to_pil, tensor_to_pil
+from gan2shape_hub.reading.decode import MIN_SIDE, PixelLimits, check_size, open_picture
+from gan2shape_hub.reading.jpeg import count_scans
+from gan2shape_hub.reading.pixels import to_rgb
+from gan2shape_hub.reading.source import download, held, is_address, open_path, reason
+
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "ImageSource", "Prepared", "load_image", "prepare_square"]
 
 MAX_PIXELS = 80_000_000
 """Default limit of :func:`load_image`: beyond any ordinary photograph, 240 MB once decoded."""
-MIN_SIDE = 32
-"""Shorter sides (pixels) carry too little to reconstruct from and are refused."""
 MATTE = 128
 """Grey level (0..255) behind transparent pixels: the middle of the range, so that it pulls no colour either way."""
 
-ImageSource: TypeAlias = str | Path | Image.Image | np.ndarray | torch.Tensor
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,19 @@ class Prepared:
     """(1, 1, S, S) in 0..1, the photograph's alpha channel; None where it is opaque."""
 
 
-def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str = "image") -> Image.Image:
-    """Read an image from a file, a PIL image, an array or a tensor.
+def load_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, kept_pixels: int | None = None, name: str = "image"
+) -> Image.Image:
+    """Read an image from a file, an address, bytes, a PIL image, an array or a tensor.
 
     Args:
-        source: a path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor
-            (H, W) or (C, H, W) with C = 1, 3 or 4, or a batch of one of them. uint8 is 0..255, uint16 is 0..65535,
-            floating point is 0..1.
-        max_pixels: width times height above which the image is refused, before it is decoded.
+        source: a path, a ``file://``, ``http://`` or ``https://`` address; bytes or a file that is open for reading
+            them; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor (H, W) or
+            (C, H, W) with C = 1, 3 or 4, or a batch of one of them. uint8 is 0..255, uint16 is 0..65535, floating
+            point is 0..1.
+        max_pixels: width times height above which the image is refused, before it is decoded. JPEG files may have 400
+            million (progressive ones may not): they are decoded reduced.
+        kept_pixels: of the image that is returned; a larger one is reduced by a whole number. Default: ``max_pixels``.
         name: what error messages call a ``source`` that is not a path.
 
     Returns:
@@ -56,35 +65,59 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str =
         caller's own image is never modified. Of an animation it is the first frame, with a ``UserWarning``.
 
     Raises:
-        InputError: the file is missing, unreadable, truncated or not an image; it is larger than ``max_pixels`` or
-            has a side below 32 pixels; an array has another shape or type, or values that are not finite or in range.
+        InputError: the file is missing, unreadable, truncated or not an image; it is too large or has a side below 32
+            pixels; an array has another shape or type, or values that are not finite or in range.
     """
-    if isinstance(source, (str, Path)):
-        label, image = f"'{source}'", _open_file(source, max_pixels)
-    elif isinstance(source, Image.Image):
-        label, image = name, source
-    elif isinstance(source, torch.Tensor):
-        label, image = name, _from_array(_tensor_to_array(source, name), name)
-    elif isinstance(source, np.ndarray):
-        label, image = name, _from_array(source, name)
+    limits = PixelLimits(max_pixels, min(kept_pixels or max_pixels, max_pixels))
+    if isinstance(source, Image.Image):
+        _check_open(source, name, limits)
+        return _converted(source, name, limits)
+    if isinstance(source, torch.Tensor):
+        return _converted(tensor_to_pil(source, name, max_pixels), name, limits)
+    if isinstance(source, np.ndarray):
+        return _converted(array_to_pil(source, name, max_pixels), name, limits)
+    if isinstance(source, (str, os.PathLike)):
+        name, stream = f"'{source}'", download(source) if is_address(source) else open_path(source)
     else:
+        stream = held(source, name)
+    if stream is None:
         raise InputError(
-            f"{name} is of type {type(source).__name__}: pass a path, a PIL image, a numpy array or a torch tensor.",
+            f"{name} is of type {type(source).__name__}: pass a path, an address, bytes, a PIL image, a numpy array or "
+            "a torch tensor.",
             code="bad-array",
         )
-    width, height = image.size
-    _check_size(label, width, height, max_pixels)
+    with stream:
+        return _converted(open_picture(stream, name, limits), name, limits)
+
+
+def _check_open(image: Image.Image, name: str, limits: PixelLimits) -> None:
+    """InputError where a PIL image is too large or small, or would never be decoded."""
+    check_size(name, *image.size, limits.decoded)
+    undecoded = getattr(image, "fp", None) if isinstance(image, JpegImagePlugin.JpegImageFile) else None
+    if undecoded is not None and not undecoded.closed:
+        count_scans(undecoded, name)
+
+
+def _converted(image: Image.Image, label: str, limits: PixelLimits) -> Image.Image:
+    """``image`` decoded, upright, ``RGB`` or ``RGBA``, and of as many pixels as are kept."""
     _warn_if_animated(label, image)
     try:
         # exif_transpose decodes lazily opened files and returns a copy, so the caller's image stays as it is.
-        image = ImageOps.exif_transpose(image)
-        return _to_rgb(image, label)
-    except InputError:
+        image = to_rgb(ImageOps.exif_transpose(image), label)
+    except (InputError, Cancelled):
         raise
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, zlib.error, ...
+        if getattr(image, "fp", None) is None or getattr(image.fp, "closed", False):
+            raise InputError(
+                f"{label} is a closed image: open it again, or pass its path.", code="unreadable"
+            ) from None
         raise InputError(
-            f"{label} is corrupt or truncated ({_reason(error)}): download or save it again.", code="corrupt"
+            f"{label} is corrupt or truncated ({reason(error)}): download or save it again.", code="corrupt"
         ) from None
+    factor = 1
+    while -(-image.width // factor) * -(-image.height // factor) > limits.kept:
+        factor += 1
+    return image.reduce(factor) if factor > 1 else image
 
 
 def prepare_square(image: Image.Image, size: int = 128, *, source_size: int = 1024, center_crop: int = 0) -> Prepared:
@@ -134,167 +167,8 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
 
 
-def _open_file(path: str | Path, max_pixels: int) -> Image.Image:
-    """Open without decoding. PIL's own guard against decompression bombs answers for us above its limits."""
-    if str(path).startswith(("http://", "https://")):
-        raise InputError(
-            f"'{path}' is an address, not a file: download the image first and pass its path.", code="not-found"
-        )
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist: check the path.", code="not-found") from None
-    except IsADirectoryError:
-        raise InputError(f"'{path}' is a folder: pass the path of an image file.", code="not-found") from None
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be read ({_reason(error)}): check its permissions.", code="unreadable"
-        ) from None
-    if not data:
-        raise InputError(f"'{path}' is empty: download or save it again.", code="corrupt")
-    try:
-        with warnings.catch_warnings():
-            # Between 1x and 2x of PIL's limit it only warns; load_image's own limit decides there.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError:
-        raise InputError(
-            f"'{path}' has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, must have at most {max_pixels:,}: "
-            "scale it down first.",
-            code="too-large",
-        ) from None
-    except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"heis", b"hevc"):
-            raise InputError(f"'{path}' is a HEIC photograph: convert it to JPEG or PNG first.", code="heic") from None
-        raise InputError(
-            f"'{path}' is not an image in a known format: pass a JPEG, PNG, WebP, TIFF, BMP or GIF file.",
-            code="not-an-image",
-        ) from None
-    except Exception as error:  # damaged headers surface as all kinds of exceptions
-        raise InputError(
-            f"'{path}' is corrupt ({_reason(error)}): download or save it again.", code="corrupt"
-        ) from None
-
-
-def _check_size(label: str, width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise InputError(
-            f"{label} is {width} x {height} pixels, must have at most {max_pixels:,} in all: scale it down first.",
-            code="too-large",
-        )
-    if min(width, height) < MIN_SIDE:
-        raise InputError(
-            f"{label} is {width} x {height} pixels, must be at least {MIN_SIDE} on each side: use a larger original.",
-            code="too-small",
-        )
-
-
 def _warn_if_animated(label: str, image: Image.Image) -> None:
-    # Phones write MPO files: one photograph plus a preview or depth map, which is nothing to warn about.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    # Phones write a preview or a depth map beside the photograph, which is nothing to warn about.
+    if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
         text = f"{label} has several frames: only the first one is used."
-        warnings.warn(InputWarning(text, code="several-frames"), stacklevel=3)
-
-
-def _to_rgb(image: Image.Image, label: str) -> Image.Image:
-    """A decoded image of any mode to sRGB ``RGB``, or ``RGBA`` where it has transparent pixels."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _deep_grey(image, label)
-    image = _to_srgb(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        lowest_alpha = image.getchannel("A").getextrema()[0]
-        if lowest_alpha < 255:
-            return image
-    return image.convert("RGB")
-
-
-def _deep_grey(image: Image.Image, label: str) -> Image.Image:
-    """Greyscale with more than 8 bits -> ``L``. PIL's own conversion would clip at 255 and return white."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        if not np.isfinite(values).all():
-            raise InputError(f"{label} has values that are NaN or infinite: replace them first.", code="bad-array")
-        low, high = float(values.min()), float(values.max())
-        if low < 0 or high > 255:
-            raise InputError(
-                f"{label} has floating point values from {low:g} to {high:g}, must be in 0..1 or 0..255: rescale them.",
-                code="bad-array",
-            )
-        grey = values * (255 if high <= 1 else 1)
-    else:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 65535:
-            raise InputError(
-                f"{label} has values from {low} to {high}, must be 8 or 16 bits: save it again as such.",
-                code="bad-array",
-            )
-        grey = values / 257  # 65535 / 255
-    return Image.fromarray(np.round(grey).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Apply an embedded colour profile (wide-gamut phones, printing CMYK); without one, colours are taken as sRGB."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
-        return image
-    target = "RGBA" if image.mode == "RGBA" else "RGB"
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=target)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken or foreign profile: a slight cast is better than no result
-
-
-def _tensor_to_array(tensor: torch.Tensor, name: str) -> np.ndarray:
-    """(H, W), (C, H, W) or (1, C, H, W) -> (H, W) or (H, W, C)."""
-    shape = tuple(tensor.shape)
-    if tensor.ndim == 4 and shape[0] == 1:
-        tensor = tensor[0]
-    if tensor.ndim == 3 and tensor.shape[0] in (1, 3, 4):
-        tensor = tensor.permute(1, 2, 0)
-    elif tensor.ndim != 2:
-        raise InputError(
-            f"{name} is a tensor of shape {shape}, must be (H, W) or (C, H, W) with 1, 3 or 4 channels: "
-            "pass one image, channels first.",
-            code="bad-array",
-        )
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    """(H, W[, 1|3|4]) of uint8, uint16 or float in 0..1 -> PIL."""
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or array.size == 0:
-        raise InputError(
-            f"{name} has shape {array.shape}, must be (H, W) or (H, W, C) with 1, 3 or 4 channels: "
-            "pass one image, channels last (tensors: channels first).",
-            code="bad-array",
-        )
-    if array.dtype == np.uint16:
-        array = np.round(array / 257.0).astype(np.uint8)
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise InputError(f"{name} has values that are NaN or infinite: replace them first.", code="bad-array")
-        low, high = float(array.min()), float(array.max())
-        if low < -1e-3 or high > 1 + 1e-3:
-            raise InputError(
-                f"{name} has floating point values from {low:g} to {high:g}, must be in 0..1: rescale it, "
-                "or pass uint8 for 0..255.",
-                code="bad-array",
-            )
-        array = np.round(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise InputError(
-            f"{name} has type {array.dtype}, must be uint8, uint16 or floating point: convert it first.",
-            code="bad-array",
-        )
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _reason(error: BaseException) -> str:
-    """An exception's text as part of a sentence."""
-    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().rstrip(".")
-    return text.splitlines()[0] if text else type(error).__name__
+        warnings.warn(InputWarning(text, code="several-frames"), stacklevel=4)

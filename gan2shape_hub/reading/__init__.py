@@ -1,0 +1,1 @@
+"""Reading pictures of any origin: files, addresses, bytes, PIL images, arrays and tensors."""
