@@ -46,6 +46,8 @@ def given_masks(mask: Any, cuts: Sequence[Alignment | None], config: CategoryCon
     if mask is None:
         return None
     count = len(cuts)
+    if isinstance(mask, Tensor):
+        mask = plain_tensor(mask, "mask", code="bad-mask")
     if not isinstance(mask, (list, tuple)):
         stacked = isinstance(mask, (Tensor, np.ndarray)) and mask.ndim > 2 and len(mask) == count > 1
         mask = list(mask) if stacked else [mask]

@@ -29,6 +29,8 @@ class AlignConfig:
     confirmed_later: float = 0.75
     """The same for faces that only a search of turned or very large pictures finds: it sees ten times as much that is
     no face."""
+    sure: float = 0.8
+    """A less confident answer is also looked at upside down; upright answers about such faces reach 0.7."""
     min_face_px: float = 40.0
     """Faces whose box is smaller carry too little and are refused."""
     kept_shift: float = 0.035
@@ -40,7 +42,7 @@ class AlignConfig:
     def __post_init__(self) -> None:
         for name in ("eye_to_eye", "eye_to_mouth", "min_face_px"):
             check(getattr(self, name) > 0, f"alignment.{name}", getattr(self, name), "above 0")
-        for name in ("confirmed", "confirmed_later"):
+        for name in ("confirmed", "confirmed_later", "sure"):
             check(0 < getattr(self, name) < 1, f"alignment.{name}", getattr(self, name), "between 0 and 1")
 
 

@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 
 from gan2shape_hub.cli.common import add_checkpoint, progress
+from gan2shape_hub.reading.formats import is_photograph
 
 PARTS = "depth,rotation,relighting"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 SHOWN = 6
 """Faces on each of the contact sheets."""
 
@@ -294,7 +294,7 @@ def find_photographs(folder: str | None) -> list:
         from importlib.util import find_spec
 
         return [PORTRAIT] if find_spec("skimage") else []
-    files = sorted(f for f in Path(folder).iterdir() if f.suffix.lower() in SUFFIXES) if Path(folder).is_dir() else []
+    files = sorted(f for f in Path(folder).iterdir() if is_photograph(f.name)) if Path(folder).is_dir() else []
     if not files:
         raise ValueError(f"--photographs is '{folder}', must be a folder that holds photographs.")
     return files

@@ -19,15 +19,14 @@ from torch import Tensor
 from gan2shape_hub.conversion.gan2shape import read_shape_nets
 from gan2shape_hub.conversion.verify import Report
 from gan2shape_hub.hub import load_components
+from gan2shape_hub.reading.formats import SUFFIXES, is_photograph
 from gan2shape_hub.stages.prepare import load_image, prepare_square
 from gan2shape_hub.training.priors import PriorError, fit_priors, generated_images, write_config
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def folder_images(folder: Path, size: int, center_crop: int, batch: int = 16) -> Iterator[Tensor]:
     """Images of a folder, sorted by name, in batches (B, 3, size, size) in -1..1."""
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    files = sorted(p for p in folder.iterdir() if is_photograph(p.name)) if folder.is_dir() else []
     if not files:
         raise PriorError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}).")
     for start in range(0, len(files), batch):

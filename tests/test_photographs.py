@@ -209,7 +209,11 @@ def test_the_command_line(checkpoint, astronaut, tmp_path, capsys):
     assert reconstruct.main([str(tmp_path / "nobody.png"), "-o", str(tmp_path / "b"), *common]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("reconstruct: no face was found in ")
-    assert reconstruct.main([str(tmp_path / "nobody.png"), "-o", str(tmp_path / "b"), "--no-align", *common]) == 0
+    Image.new("L", (80, 60), 255).save(tmp_path / "mask.png")
+    again = [str(tmp_path / "nobody.png"), "-o", str(tmp_path / "b"), "--no-align", *common, "--mask"]
+    assert reconstruct.main([*again, str(tmp_path / "no mask.png")]) == 1
+    assert "no mask.png' does not exist" in capsys.readouterr().err
+    assert reconstruct.main([*again, str(tmp_path / "mask.png")]) == 0
     assert reconstruct.main([str(tmp_path / "photo.png"), "-o", str(tmp_path / "c"), "--face", "5", *common]) == 1
     assert "face_index is 5" in capsys.readouterr().err
 
@@ -265,6 +269,31 @@ def test_names_that_differ_in_the_suffix_only_do_not_collide(tmp_path):
         (tmp_path / name).touch()
     jobs = folder.find_jobs(tmp_path, tmp_path / "out")
     assert [target.name for _, target in jobs] == ["a.jpg", "a.png", "b"]
+
+
+def test_only_photographs_are_taken_from_a_folder(tmp_path):
+    for name in ("a.jfif", "b.avif", "c.jp2", "d.heic", "e.JPE", "._a.jpg", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert [p.name for p, _ in folder.find_jobs(tmp_path, tmp_path)] == ["a.jfif", "b.avif", "c.jp2", "d.heic", "e.JPE"]
+
+
+def test_nothing_is_written_over_a_photograph(tmp_path):
+    """The output may be the folder itself, and names may collide in other ways."""
+    for name in ("c.jpg", "c.png", "C.png.jpg", "summary.csv.png", "d", "d.jpg"):
+        (tmp_path / name).touch()
+    targets = [target for _, target in folder.find_jobs(tmp_path, tmp_path)]
+    assert len({target.name.lower() for target in targets}) == 5
+    assert not any(target.exists() or target.name == folder.SUMMARY for target in targets)
+    targets[-1].mkdir()  # what is done keeps its name when the folder is looked at again
+    assert [target for _, target in folder.find_jobs(tmp_path, tmp_path)] == targets
+
+
+def test_an_error_that_cannot_be_noted_does_not_end_the_batch(faces, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    options = folder.parse_arguments([str(tmp_path), "-o", str(tmp_path)])
+    folder.reconstruct_one(faces, tmp_path / "missing.jpg", tmp_path / "taken", options)
+    assert "missing.jpg' does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output
+from gan2shape_hub.reading.formats import SUFFIXES, is_photograph
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".mpo"}
 COLUMNS = ("file", "status", "psnr_db", "faces", "seconds", "note")
 RESULT, ERROR, SUMMARY = "result.json", "error.txt", "summary.csv"
 
@@ -51,10 +51,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_jobs(folder: Path, output: Path) -> list[tuple[Path, Path]]:
-    """(photograph, folder to write) in order of name; two files that differ in their suffix only keep it."""
-    photographs = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES)
+    """(photograph, folder to write) in order of name; two files that differ in their suffix only keep it, and where
+    a file has that name already (a photograph, if ``output`` is ``folder``) the folder's gets another ending."""
+    photographs = sorted(f for f in folder.iterdir() if is_photograph(f.name) and f.is_file())
     stems = [f.stem.lower() for f in photographs]
-    return [(f, output / (f.name if stems.count(f.stem.lower()) > 1 else f.stem)) for f in photographs]
+    jobs, taken = [], {SUMMARY}
+    for photograph, stem in zip(photographs, stems, strict=True):
+        name = photograph.name if stems.count(stem) > 1 else photograph.stem
+        while name.lower() in taken or (output / name).is_file():
+            name += "_3d"
+        taken.add(name.lower())
+        jobs.append((photograph, output / name))
+    return jobs
 
 
 def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.Namespace) -> None:
@@ -76,9 +84,12 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
         result.save(target, turntable=not options.no_turntable)
         error.unlink(missing_ok=True)
     except Exception as reason:  # one bad file must not stop the rest; Ctrl-C still does
-        target.mkdir(parents=True, exist_ok=True)
-        text = str(reason).strip() or type(reason).__name__
-        error.write_text(text.splitlines()[0] + "\n", encoding="utf-8")
+        text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            error.write_text(text + "\n", encoding="utf-8")
+        except OSError as problem:  # a full disk: the next photograph may do without it
+            print(f"gan2shape folder: {photograph.name}: {text} ({problem})", file=sys.stderr)
 
 
 def summarise(jobs: list[tuple[Path, Path]]) -> list[dict[str, str]]:

@@ -27,9 +27,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gan2shape reconstruct", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("image", nargs="?", help="a photograph (its face is found and aligned); or use --seed")
+    parser.add_argument("image", nargs="?", help="a photograph, file or address (its face is found); or use --seed")
     parser.add_argument("--no-align", action="store_true", help="take the photograph's central square as it is")
     parser.add_argument("--face", type=int, help="which face of several, 0 being the largest (default)")
+    parser.add_argument("--mask", help="a picture of the photograph's size, or of the square's, white on the object")
     parser.add_argument("--tune", action="store_true", help="adapt a copy of the generator to the photograph: closer")
     parser.add_argument("--seed", type=int, help="reconstruct the generated face of this seed")
     parser.add_argument("--truncation", type=float, help="variety of generated faces, 0..1 (default: the checkpoint's)")
@@ -118,6 +119,8 @@ def check(options: argparse.Namespace) -> None:
     hub.read_config(hub.resolve(options.checkpoint, only=())).schedule(options.preset)
     if options.image is not None:
         load_image(options.image)
+    if options.mask is not None:
+        load_image(options.mask)
 
 
 def reconstruct(options: argparse.Namespace) -> dict:
@@ -143,6 +146,7 @@ def reconstruct(options: argparse.Namespace) -> dict:
             ),
             align=not options.no_align,
             face_index=options.face,
+            mask=options.mask,
             tuned=options.tune,
         )
     result = result.with_report(checkpoint=options.checkpoint)

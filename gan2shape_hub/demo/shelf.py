@@ -36,11 +36,12 @@ MASK_SIDE = 256
 
 TROUBLE = {
     "not-an-image": f"the photograph is in no known format: take a {NAMES} file.",
-    "heic": "the photograph is a HEIC file: convert it to JPEG or PNG first.",
+    "heic": "the photograph is a HEIC file, which this server cannot read: convert it to JPEG or PNG first.",
     "corrupt": "the photograph is damaged: download or save it again.",
     "too-many-scans": "the photograph is damaged or made to keep this machine busy: save it again.",
     "too-small": "the photograph is too small, must be at least 32 pixels on each side: use a larger original.",
-    "too-large": f"the photograph is too large, must have at most {MAX_PIXELS:,} pixels: scale it down first.",
+    "too-large": f"the photograph is too large, must have at most {MAX_PIXELS:,} pixels: scale it down, or save it as "
+    "JPEG.",
     "no-face": "no face of {smallest_px:.0f} pixels or larger was found in the photograph: take one that shows a face "
     "from the front, or tick 'already cut out'.",
     "no-such-face": "the photograph does not show that many faces: choose another one, 0 is the largest.",

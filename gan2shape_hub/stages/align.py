@@ -152,14 +152,26 @@ def find_faces(photograph: Image.Image, config: AlignConfig = DEFAULT) -> list[t
 def _confirmed(
     image: Image.Image, face: Face, confidence: float, config: AlignConfig
 ) -> tuple[Face, np.ndarray] | None:
-    """``face`` and its square, looked at twice more; None where it is none."""
+    """``face`` and its square, looked at twice more; None where it is none. One of which it is not sure is also looked
+    at upside down: brows and a chin make a mouth and a forehead."""
     matrix = face_square(face.points.numpy(), config)
+    found = _looked_at_twice(image, matrix, confidence, config)
+    if found is None or found[0].score >= config.sure:
+        return found
+    x, y, corner = found[1].T
+    other = _looked_at_twice(image, np.stack((-x, -y, corner + x + y), 1), confidence, config)
+    return max((answer for answer in (found, other) if answer is not None), key=lambda answer: answer[0].score)
+
+
+def _looked_at_twice(
+    image: Image.Image, matrix: np.ndarray, confidence: float, config: AlignConfig
+) -> tuple[Face, np.ndarray] | None:
     for views in (LOOKS[:1], LOOKS):
         answer = _look_again(image, matrix, views, confidence, config)
         if answer is None:
             return None
-        face, matrix = answer
-    return face, matrix
+        matrix = answer[1]
+    return answer
 
 
 def _searched(size: tuple[int, int], config: AlignConfig) -> tuple[float, float]:

@@ -77,6 +77,30 @@ def test_a_small_face_in_a_large_photograph_is_found_in_its_place(astronaut):
     assert (far.points - expected).abs().max() < 0.1 * far.size
 
 
+def test_large_pictures_are_searched_finer_and_turned():
+    every = detector.looks(6000, 4000)
+    assert [look.turns for look in every[1:4]] == [2, 1, 3]
+    assert every[0].sides == (128, 256, 512, 1024)
+    finest = every[-1]
+    assert finest.sides[0] * finest.sides[0] * 4000 / 6000 == pytest.approx(detector.FINE_PIXELS, rel=0.01)
+    assert finest.smallest(6000, 4000) == pytest.approx(26 * 6000 / 2508, abs=0.1)
+    assert detector.looks(12_000, 900)[-1].smallest(12_000, 900) < 45
+    assert len(detector.looks(300, 200)) == 4  # there is nothing finer to see
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_positions_of_turned_looks_are_the_pictures(astronaut, turns):
+    wide = Image.new("RGB", (700, 600), (120, 130, 140))
+    wide.paste(astronaut.transpose(detector._TURNS[(4 - turns) - 1]), (150, 40))
+    sides = detector.looks(*wide.size)[0].sides
+    upright = wide.transpose(detector._TURNS[turns - 1])
+    expected = max(detector.detect_faces(upright, detector.Look(sides)), key=lambda f: f.score)
+    found = max(detector.detect_faces(wide, detector.Look(sides, turns)), key=lambda f: f.score)
+    x, y = found.points.unbind(-1)
+    turned = {1: (y, 700 - x), 2: (700 - x, 600 - y), 3: (600 - y, x)}[turns]
+    assert (torch.stack(turned, -1) - expected.points).abs().max() < 2
+
+
 def test_pictures_without_faces_have_no_sure_ones():
     rng = np.random.default_rng(0)
     for picture in (

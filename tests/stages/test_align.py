@@ -103,8 +103,33 @@ def test_several_faces_are_ordered_by_size(aligned):
 
 def test_pictures_without_a_face_are_refused_with_the_way_out():
     for picture in (Image.new("RGB", (300, 200), "white"), Image.fromarray(data.coffee())):
-        with pytest.raises(InputError, match=r"no face was found in 'cup.png': .*--no-align"):
+        with pytest.raises(InputError, match=r"no face was found in 'cup.png': .*--no-align") as caught:
             align.align_face(picture, name="'cup.png'")
+        assert caught.value.numbers == {"smallest_px": 40}
+        assert "upright ones of 40 pixels or larger and turned ones of 40 were looked for" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "place"), [((6000, 4000), (4100, 2300)), ((12_000, 900), (8100, 300)), ((500, 9000), (50, 6300))]
+)
+def test_a_face_of_85_pixels_is_found_in_large_pictures_and_panoramas(astronaut, size, place):
+    picture, part = Image.new("RGB", size, (110, 120, 130)), 85 / 103
+    picture.paste(astronaut.resize((round(512 * part),) * 2, Image.Resampling.LANCZOS), place)
+    found = align.align_face(picture)
+    assert found.faces == 1
+    left, top, right, bottom = found.box
+    assert right - left == pytest.approx(85, abs=6)
+    assert ((left + right) / 2 - place[0]) / part == pytest.approx(224, abs=10)
+    assert ((top + bottom) / 2 - place[1]) / part == pytest.approx(122, abs=10)
+
+
+@pytest.mark.parametrize("angle_deg", [90, 135, 180, -120])
+def test_a_face_in_any_direction_is_found(aligned, angle_deg):
+    matrix = similarity(240, angle_deg, 260, 220)
+    found = align.align_face(place(aligned.square, (500, 450), matrix))
+    assert found.faces == 1
+    assert np.linalg.norm((found.matrix - matrix) @ np.array([0.5, 0.5, 1])) < 8
+    assert abs((found.angle_deg - angle_deg + 180) % 360 - 180) < 5
 
 
 @pytest.mark.parametrize("size", [12, 30])
