@@ -194,7 +194,7 @@ def detect_faces(image: Image.Image, look: Look | None = None, *, min_score: flo
     look = look or looks(*image.size)[0]
     found = [_answers(image, side, look.turns, min_score) for side in look.sides]
     rows, scores = torch.cat([r for r, _ in found]), torch.cat([s for _, s in found])
-    faces = [Face((*r[:2].amin(0).tolist(), *r[:2].amax(0).tolist()), r[2:], s) for r, s in merge(rows, scores)]
+    faces = [Face((*r[0].tolist(), *r[1].tolist()), r[2:], s) for r, s in merge(rows, scores)]
     if not look.first:
         faces = sorted(faces, key=lambda face: -face.score)[:MOST]
     return sorted(faces, key=lambda face: -face.size)
@@ -213,7 +213,9 @@ def _answers(image: Image.Image, side: int, turns: int, min_score: float) -> tup
     rows, scores = torch.cat([r for r, _ in found]), torch.cat([s for _, s in found])
     x, y = rows.unbind(-1)
     back = ((x, y), (size[0] - y, x), (size[0] - x, size[1] - y), (y, size[1] - x))[turns]
-    return torch.stack(back, -1) * torch.tensor([width / size[0], height / size[1]]), scores
+    rows = torch.stack(back, -1) * torch.tensor([width / size[0], height / size[1]])
+    box = rows[:, :2]  # its corners have turned too: the upper left one comes first again
+    return torch.cat((box.amin(1, True), box.amax(1, True), rows[:, 2:]), 1), scores
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:

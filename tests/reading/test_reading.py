@@ -91,10 +91,11 @@ def test_heic_is_read_where_pillow_heif_is(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     path = tmp_path / "photo.heic"
     heif.from_pillow(quadrants(96, 64)).save(path)
+    registered = "HEIF" in Image.OPEN
     image = load_image(path)
     assert image.size == (96, 64)
     assert_quadrants(image, 40)
-    assert "HEIF" not in Image.OPEN, "Pillow is the caller's"
+    assert ("HEIF" in Image.OPEN) is registered, "Pillow is the caller's"
     path.write_bytes(path.read_bytes()[:300])
     refused(path, "corrupt or truncated", "corrupt")
 
