@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_config, tiny_pipeline
+from PIL import Image
 
 from gan2shape_hub.config import ScheduleConfig
-from gan2shape_hub.demo.shelf import Shelf, listed_checkpoints
+from gan2shape_hub.demo.shelf import TROUBLE, Shelf, listed_checkpoints
 from gan2shape_hub.demo.visitors import DemoError
 
 pytest_plugins = ["demo_parts"]
@@ -82,3 +83,15 @@ def test_presets_are_the_configurations_and_never_the_papers(tmp_path):
         pipeline.config = config
         pipeline.save_pretrained(folder)
         assert Shelf([str(folder)]).presets(str(folder)) == (offered, names[0] if names[0] in offered else offered[0])
+
+
+def test_a_visitor_is_told_how_small_a_face_was_looked_for_and_no_address_is_fetched(tmp_path):
+    name = str(tiny_pipeline(align="face").save_pretrained(tmp_path / "face"))
+    shelf = Shelf([name], lambda _: pytest.fail("the weights are not needed"))
+    Image.new("RGB", (80, 60), "white").save(tmp_path / "white.png")
+    with pytest.raises(DemoError, match="no face of 40 pixels or larger was found in the photograph: take one"):
+        shelf.photograph(tmp_path / "white.png", name)
+    with pytest.raises(DemoError, match="cannot be used: take another one"):
+        shelf.photograph("http://127.0.0.1:9/white.png", name)
+    for code, told in TROUBLE.items():
+        assert told.format(smallest_px=40.0).endswith("."), code
