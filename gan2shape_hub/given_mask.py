@@ -69,16 +69,14 @@ def masker_answer(mask: Any, config: CategoryConfig) -> Tensor:
         raise InputError(f"the masker's answer is no mask: {error}", code="bad-mask") from None
 
 
-def check_cover(mask: Tensor, name: str = "mask") -> None:
-    """InputError where ``mask`` (1, 1, S, S) leaves too little of the square to reconstruct anything from; messages
-    call it ``name``."""
+def check_cover(mask: Tensor) -> None:
+    """InputError where ``mask`` (1, 1, S, S) leaves too little of the square to reconstruct anything from."""
     share = float(cover(mask))
     if share == 0:
-        raise InputError(f"{name} is empty: it must be 1 on the object.", code="empty-mask")
+        raise InputError("mask is empty: it must be 1 on the object.", code="empty-mask")
     if share < MIN_COVER:
         raise InputError(
-            f"{name} covers {share:.2%} of the square, must cover at least {MIN_COVER:.0%}: it must be 1 on the "
-            "object.",
+            f"mask covers {share:.2%} of the square, must cover at least {MIN_COVER:.0%}: it must be 1 on the object.",
             code="empty-mask",
         )
 

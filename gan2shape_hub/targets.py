@@ -145,8 +145,8 @@ def make_targets(
         prepared = prepare_square(square, config.image_size, center_crop=crop)
         image = prepared.image.to(run.device)
         own = prepared.mask if masks is None else masks[k : k + 1]
-        if own is not None:  # said by somebody, and so to be meant, whether the category uses masks or not
-            check_cover(own, "mask" if masks is not None else "the image's alpha channel")
+        if masks is not None:  # who gives one means it, whether the category uses masks or not
+            check_cover(own)
         if own is None and masker is not None:
             own = masker_answer(masker(image), config)
         own = torch.ones_like(image[:, :1]) if own is None else own.to(run.device)

@@ -194,7 +194,7 @@ BAD = {
     "truncated": (truncated_png, r"cut\.png' is corrupt or truncated"),
     "text": (text_file, r"notes\.png' is not an image in a known format"),
     "empty file": (empty_file, r"empty\.jpg' is empty"),
-    "address": (lambda f: "https://example.org/a.png", "is an address, not a file"),
+    "address": (lambda f: "http://127.0.0.1:9/a.png", "cannot be downloaded"),
     "one pixel": (lambda f: np.zeros((1, 1, 3), np.uint8), "1 x 1 pixels, must be at least 32"),
     "huge": (lambda f: Image.new("L", (20000, 20000)), "20000 x 20000 pixels, must have at most 80,000,000"),
     "NaN": (lambda f: np.full((64, 64, 3), np.nan), "NaN or infinite"),
