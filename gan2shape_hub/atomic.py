@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gan2shape_hub.arguments import user_path
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -46,7 +48,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
     Missing parent folders are made. ExportError names ``path``, the reason and the remedy.
     """
-    path = Path(path)
+    path = user_path(path)
     part = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}.part{path.suffix}")
     with _one_sentence(path):
         try:
@@ -76,7 +78,7 @@ def atomic_folder(path: str | Path, *, own: Collection[str] = ()) -> Iterator[Pa
     Raises:
         ExportError: names ``path``, the reason and the remedy; ``path`` is as it was before.
     """
-    path = Path(path)
+    path = user_path(path)
     target = path.resolve() if path.is_symlink() else Path(os.path.abspath(path))
     fixed = _cannot_be_exchanged(target)
     part = (target if fixed else target.parent) / f"{_prefix(target)}{secrets.token_hex(4)}.part"

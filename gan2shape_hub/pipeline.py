@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape_hub.accelerator import check_device, check_precision, find_device
+from gan2shape_hub.arguments import finite, whole
 from gan2shape_hub.cancel import CancelToken, stoppable
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.generator import Generator, sample_latents
@@ -42,6 +43,8 @@ from gan2shape_hub.state import State
 from gan2shape_hub.surroundings import in_own_surroundings, ordinary_
 from gan2shape_hub.targets import Item, check_items, latent_of, make_targets, prepare_photograph
 
+SEEDS = (-(2**63), 2**64 - 1)
+"""What torch takes as a seed."""
 ALPHA_SIDE = 512
 """Pixels up to which an object's outline is looked for: hair has nothing finer to say to a mesh."""
 
@@ -129,12 +132,11 @@ class GAN2ShapePipeline(Pretrained):
     @torch.no_grad()
     def sample(self, seed: int | None = None, truncation: float | None = None) -> Sample:
         """A random image of the generator. ``truncation`` 0..1: 0 is the average image, 1 the whole variety."""
-        psi = self.config.truncation if truncation is None else truncation
+        psi = self.config.truncation if truncation is None else finite(truncation, "truncation")
         if not 0 <= psi <= 1:
             raise ValueError(f"truncation is {psi}, must be between 0 and 1.")
         rng = torch.Generator()
-        if seed is None:
-            seed = rng.seed()
+        seed = rng.seed() if seed is None else whole(seed, "seed", *SEEDS)
         rng.manual_seed(seed)
         latent = sample_latents(self.generator, 1, rng, psi)
         return Sample(to_pil(self.generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
@@ -227,7 +229,9 @@ class GAN2ShapePipeline(Pretrained):
             together; Cancelled: the callback or the token said so.
         """
         begun = time.perf_counter()
-        schedule = self._schedule(preset, tuned)
+        schedule, seed = self._schedule(preset, tuned), whole(seed, "seed", *SEEDS)
+        if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != "cpu"):
+            raise ValueError(f"generator is {generator!r}, must be a torch.Generator of the CPU: a seed says the same.")
         with stoppable(cancel):
             items = check_items(listed(image), self.generator, self.config, align=align, face_index=face_index)
             images = Images(len(items), sum(item.is_photograph for item in items))

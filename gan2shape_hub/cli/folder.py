@@ -25,6 +25,7 @@ import warnings
 from datetime import timedelta
 from pathlib import Path
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".mpo"}
@@ -36,8 +37,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gan2shape folder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="folder of photographs (not its subfolders)")
-    parser.add_argument("--output", "-o", required=True, help="folder to write")
+    parser.add_argument("folder", type=user_path, help="folder of photographs (not its subfolders)")
+    parser.add_argument("--output", "-o", required=True, type=user_path, help="folder to write")
     add_checkpoint(parser)
     parser.add_argument("--preset", help=PRESETS)
     parser.add_argument("--run-seed", type=int, default=0, help="seed of each reconstruction's randomness")
@@ -111,7 +112,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 def check(options: argparse.Namespace) -> list[tuple[Path, Path]]:
     """What is to be done; OSError, ValueError where something is wrong with the options or the checkpoint."""
-    folder, output = Path(options.folder), Path(options.output)
+    folder, output = options.folder, options.output
     if not folder.is_dir():
         raise OSError(f"'{folder}' is not a folder: give the one that holds the photographs.")
     jobs = find_jobs(folder, output)
@@ -163,9 +164,8 @@ def reconstruct_all(jobs: list[tuple[Path, Path]], options: argparse.Namespace) 
     state.wait_for_everyone()
     rows = summarise(jobs)
     if state.is_main_process:
-        output = Path(options.output)
-        output.mkdir(parents=True, exist_ok=True)
-        with (output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+        options.output.mkdir(parents=True, exist_ok=True)
+        with (options.output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

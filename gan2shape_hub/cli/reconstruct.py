@@ -18,8 +18,8 @@ import math
 import sys
 import time
 import warnings
-from pathlib import Path
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output, progress
 
 
@@ -33,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="adapt a copy of the generator to the photograph: closer")
     parser.add_argument("--seed", type=int, help="reconstruct the generated face of this seed")
     parser.add_argument("--truncation", type=float, help="variety of generated faces, 0..1 (default: the checkpoint's)")
-    parser.add_argument("--output", "-o", required=True, help="folder to write")
+    parser.add_argument("--output", "-o", required=True, type=user_path, help="folder to write")
     add_checkpoint(parser)
     parser.add_argument("--preset", help=PRESETS)
     parser.add_argument("--run-seed", type=int, default=0, help="seed of the reconstruction's randomness")
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Whatever can be known to be wrong before the checkpoint's weights are loaded; OSError, ValueError say it."""
-    check_output(Path(options.output))
+    check_output(options.output)
     if options.truncation is not None and not 0 <= options.truncation <= 1:
         raise ValueError(f"truncation is {options.truncation}, must be between 0 and 1.")
     # Imported here, so that --help and mistakes in the arguments are answered at once.
@@ -158,7 +158,7 @@ def reconstruct(options: argparse.Namespace) -> dict:
         for light in options.light:
             edits[f"photograph_relit_{light}.png"] = result.edit_photograph(light=light, through_gan=gan)
     files = result.save(options.output, turntable=not options.no_turntable)
-    files += [write_image(Path(options.output) / name, picture) for name, picture in edits.items()]
+    files += [write_image(options.output / name, picture) for name, picture in edits.items()]
     return {
         "output": str(options.output),
         "files": [file.name for file in files],

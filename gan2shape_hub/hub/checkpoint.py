@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.atomic import ExportError, atomic_file, atomic_folder
 from gan2shape_hub.cards import minimal_card
 from gan2shape_hub.config import CategoryConfig, ConfigError
@@ -62,7 +63,7 @@ def save_components(
     Returns the folder. CheckpointError (an OSError) where ``folder`` holds something else or cannot be written,
     ValueError for a component that has no place in a checkpoint.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     index = _index_of(components)
     _check_target(folder, overwrite)
     dtypes = dtype if isinstance(dtype, Mapping) else dict.fromkeys(components, dtype)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.atomic import atomic_folder
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import image_files, mesh_files
@@ -37,7 +38,8 @@ def export_scene(
     """Save a reconstruction.
 
     Args:
-        folder: made if missing; the files of an earlier run are replaced in one step, other files are left alone.
+        folder: made if missing, ``~`` is the home folder; the files of an earlier run are replaced in one step, others
+            are left alone.
         viewer: what to save.
         result_json: text of ``result.json``; None leaves it out.
         turntable: also draw the turntable, the slowest part.
@@ -52,7 +54,7 @@ def export_scene(
     Raises:
         ExportError: one sentence naming the path and the remedy. Nothing half-written is left, as on Ctrl-C.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     camera = viewer.camera
     texture = image_files.to_pil(viewer.texture)
     depth, mask = viewer.seen

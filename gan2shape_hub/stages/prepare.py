@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.errors import InputError, InputWarning
 
 MAX_PIXELS = 80_000_000
@@ -60,6 +61,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str =
             has a side below 32 pixels; an array has another shape or type, or values that are not finite or in range.
     """
     if isinstance(source, (str, Path)):
+        source = user_path(source)
         label, image = f"'{source}'", _open_file(source, max_pixels)
     elif isinstance(source, Image.Image):
         label, image = name, source
