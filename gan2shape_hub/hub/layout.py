@@ -53,8 +53,10 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "average_sheet": ("AverageSheet",),
 }
 """Component name -> classes that may fill it."""
-CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})
-"""Names in a folder that are the checkpoint's; all else there is somebody's own."""
+COMPONENT_FILES = (CONFIG, "model.safetensors", "model[.-]*.safetensors", "model.safetensors.index*.json")
+"""Patterns of the files of a component."""
+CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *(f"{slot}/{file}" for slot in SLOTS for file in COMPONENT_FILES)})
+"""Patterns of the files in a folder that are the checkpoint's; all else there is somebody's own."""
 REQUIRED = ("generator",)
 
 UPGRADE = "upgrade the gan2shape-hub package"

@@ -235,13 +235,17 @@ def test_replaced_as_a_whole_but_for_what_is_not_ours(folder):
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref")
     (folder / "figures").mkdir()
+    (folder / "generator" / "notes.txt").write_text("somebody's")
+    (folder / "view_net" / "curves.png").write_bytes(b"somebody's")
     card = (folder / "README.md").read_text() + "\nOur own words.\n"
     (folder / "README.md").write_text(card)
     hub.save_components(folder, tiny_config(), {"generator": tiny_generator()}, variant="fp16", dtype=torch.float16)
     assert sorted(p.name for p in folder.iterdir()) == [
-        ".git", "README.md", "config.json", "figures", "generator", "model_index.json",
+        ".git", "README.md", "config.json", "figures", "generator", "model_index.json", "view_net",
     ]  # fmt: skip
-    assert sorted(p.name for p in (folder / "generator").iterdir()) == ["config.json", "model.fp16.safetensors"]
+    left = sorted(p.name for p in (folder / "generator").iterdir())
+    assert left == ["config.json", "model.fp16.safetensors", "notes.txt"]
+    assert [p.name for p in (folder / "view_net").iterdir()] == ["curves.png"]
     assert (folder / ".git" / "HEAD").read_text() == "ref"
     assert (folder / "README.md").read_text() == card
 
