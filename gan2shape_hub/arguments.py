@@ -1,12 +1,15 @@
-"""Numbers and paths as people hand them over: of Python, NumPy or torch, single or many."""
+"""What people hand over and ask for, checked: numbers of Python, NumPy or torch, paths, optional packages."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from gan2shape_hub.errors import MissingPackage
 
 
 def whole(value: Any, name: str, low: int, high: int) -> int:
@@ -43,6 +46,12 @@ def is_many(value: Any) -> bool:
 def plain(value: Any) -> Any:
     """Arrays and tensors as the lists and numbers that they hold; all else as it is."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """MissingPackage where ``what`` needs ``module``, of this package's ``extra``, and it is not installed."""
+    if find_spec(module) is None:
+        raise MissingPackage(f"{what} needs {module}: pip install 'gan2shape-hub[{extra}]'.")
 
 
 def user_path(path: str | os.PathLike) -> Path:

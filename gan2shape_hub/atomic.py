@@ -15,7 +15,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gan2shape_hub.arguments import user_path
@@ -29,6 +29,7 @@ _AT_FDCWD, _EXCHANGE = -100, 2
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some of your quota or choose another disk",
+    errno.EFBIG: "choose a disk that takes files as large",
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder on a disk that is not read-only",
@@ -59,7 +60,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             yield part
             os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is the one to tell
+                part.unlink()
 
 
 @contextmanager

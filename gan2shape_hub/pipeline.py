@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -114,12 +115,25 @@ class GAN2ShapePipeline(Pretrained):
     def perceptual(self) -> nn.Module | None:
         return self.components.get("perceptual")
 
-    def to(self, device: torch.device | str) -> GAN2ShapePipeline:
-        """Move every component; returns self."""
-        self.device = check_device(device)
+    def to(
+        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> GAN2ShapePipeline:
+        """Move every component, or hold its weights in another type (``from_pretrained`` says what that means), or
+        both: ``to("cuda")``, ``to(torch.float16)``, ``to("cuda", torch.float16)``. Returns self."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        self.device = self.device if device is None else check_device(device)
         for module in self.components.values():
-            module.to(self.device)
+            module.to(self.device, dtype)
         return self
+
+    def cpu(self) -> GAN2ShapePipeline:
+        """``to("cpu")``."""
+        return self.to("cpu")
+
+    def cuda(self, index: int = 0) -> GAN2ShapePipeline:
+        """``to("cuda:index")``."""
+        return self.to(torch.device("cuda", index))
 
     def __repr__(self) -> str:
         names = ", ".join(name for name in self.components if name != "generator")
@@ -138,8 +152,9 @@ class GAN2ShapePipeline(Pretrained):
         rng = torch.Generator()
         seed = rng.seed() if seed is None else whole(seed, "seed", *SEEDS)
         rng.manual_seed(seed)
-        latent = sample_latents(self.generator, 1, rng, psi)
-        return Sample(to_pil(self.generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
+        generator = self._computing("generator").generator
+        latent = sample_latents(generator, 1, rng, psi)
+        return Sample(to_pil(generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
 
     # -- reconstructing ------------------------------------------------------------------------------------------
 
@@ -229,6 +244,7 @@ class GAN2ShapePipeline(Pretrained):
             together; Cancelled: the callback or the token said so.
         """
         begun = time.perf_counter()
+        self = self._computing(*self.components)
         schedule, seed = self._schedule(preset, tuned), whole(seed, "seed", *SEEDS)
         if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != "cpu"):
             raise ValueError(f"generator is {generator!r}, must be a torch.Generator of the CPU: a seed says the same.")
@@ -270,6 +286,17 @@ class GAN2ShapePipeline(Pretrained):
         for result in results:
             result.warn_if_poor()
         return results if isinstance(image, (list, tuple)) else results[0]
+
+    def _computing(self, *names: str) -> GAN2ShapePipeline:
+        """This pipeline; on a CPU, which is slow at half precision, one with its components ``names`` in float32."""
+        if self.device.type != "cpu" or not any(map(holds_halves, self.components.values())):
+            return self
+        pipeline = copy.copy(self)
+        pipeline.components = {
+            name: copy.deepcopy(module).float() if name in names and holds_halves(module) else module
+            for name, module in self.components.items()
+        }
+        return pipeline
 
     def _schedule(self, preset: str | ScheduleConfig | None, tuned: bool) -> ScheduleConfig:
         schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
@@ -359,6 +386,11 @@ class GAN2ShapePipeline(Pretrained):
         side = min(source.shape[-1], ALPHA_SIDE)
         fine = torch.nn.functional.interpolate(source[None], (side, side), mode="bilinear", antialias=True)
         return self.components["masker"](fine)[0, 0].float()
+
+
+def holds_halves(module: nn.Module) -> bool:
+    """Whether some of a network's numbers are of half precision."""
+    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in module.state_dict().values())
 
 
 def listed(image: Any) -> list[Any]:

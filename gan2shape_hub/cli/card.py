@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from gan2shape_hub.arguments import user_path
+from gan2shape_hub.atomic import atomic_file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         card = hub.card_of_folder(args.facts, args.checkpoint, results=args.results, name=args.name)
         if args.output is not None:
-            args.output.write_text(card, encoding="utf-8")
+            with atomic_file(args.output) as part:
+                part.write_text(card, encoding="utf-8")
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

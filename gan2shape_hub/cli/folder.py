@@ -26,6 +26,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gan2shape_hub.arguments import user_path
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".mpo"}
@@ -77,9 +78,9 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
         result.save(target, turntable=not options.no_turntable)
         error.unlink(missing_ok=True)
     except Exception as reason:  # one bad file must not stop the rest; Ctrl-C still does
-        target.mkdir(parents=True, exist_ok=True)
         text = str(reason).strip() or type(reason).__name__
-        error.write_text(text.splitlines()[0] + "\n", encoding="utf-8")
+        with atomic_file(error) as part:
+            part.write_text(text.splitlines()[0] + "\n", encoding="utf-8")
 
 
 def summarise(jobs: list[tuple[Path, Path]]) -> list[dict[str, str]]:
@@ -164,8 +165,7 @@ def reconstruct_all(jobs: list[tuple[Path, Path]], options: argparse.Namespace) 
     state.wait_for_everyone()
     rows = summarise(jobs)
     if state.is_main_process:
-        options.output.mkdir(parents=True, exist_ok=True)
-        with (options.output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+        with atomic_file(options.output / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
