@@ -56,6 +56,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         try:
             if path.is_dir():
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if path.parent.exists() and not path.parent.is_dir():
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             path.parent.mkdir(parents=True, exist_ok=True)
             yield part
             os.replace(part, path)

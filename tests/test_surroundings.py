@@ -14,8 +14,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from conftest import tiny_pipeline
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan2shape_hub import GAN2ShapePipeline
+from gan2shape_hub import GAN2ShapePipeline, accelerator
+from gan2shape_hub.accelerator import missing_operators
 from gan2shape_hub.surroundings import ordinary_
 
 
@@ -210,3 +212,64 @@ def test_forks_of_a_program_that_has_loaded_it(folder, wanted):
     done = subprocess.run([sys.executable, "-c", FORKED, folder], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [float(word) for word in done.stdout.split()] == pytest.approx([float(wanted.depth.double().sum())])
+
+
+# -- a Mac's GPU ------------------------------------------------------------------------------------------------------
+
+
+class Without(TorchDispatchMode):
+    """A torch that lacks some operators, and says so as it does on a Mac."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names = names
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        if operator.overloadpacket.__name__ in self.names:
+            raise NotImplementedError(
+                f"The operator 'aten::{operator}' is not currently implemented for the MPS device."
+            )
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("operator", "name"),
+    [
+        ("grid_sampler_2d", "grid_sample with border padding"),
+        ("grid_sampler_2d_backward", "grid_sample with border padding"),
+        ("_upsample_bilinear2d_aa_backward", "antialiased interpolate"),
+        ("upsample_bicubic2d", "bicubic interpolate"),
+    ],
+)
+def test_operators_that_a_device_lacks_are_found(operator, name):
+    with Without(operator):
+        assert name in missing_operators(torch.device("cpu"))
+    assert missing_operators(torch.device("cpu")) == []
+
+
+def test_a_mac_whose_gpu_lacks_operators_takes_the_cpu_with_one_warning(folder, wanted, monkeypatch):
+    """Here no such GPU can do anything at all."""
+    monkeypatch.setattr(PartialState, "default_device", property(lambda _: torch.device("mps")))
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    accelerator._is_complete.cache_clear()
+    with pytest.warns(UserWarning, match="lacks grid_sample .* on mps: the CPU is taken") as said:
+        pipelines = [GAN2ShapePipeline.from_pretrained(folder) for _ in range(2)]
+    accelerator._is_complete.cache_clear()
+    assert len(said) == 1
+    assert {pipeline.device.type for pipeline in pipelines} == {"cpu"}
+    assert torch.equal(pipelines[0](pipelines[0].sample(seed=1), seed=2).depth, wanted.depth)
+
+
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "before", "after"),
+    [("gan2shape_hub", None, None), ("gan2shape_hub.cli", None, "passive"), ("gan2shape_hub.cli", "active", "active")],
+)
+def test_waiting_threads_sleep_in_command_lines_and_libraries_leave_that_to_others(module, before, after):
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {} if before is None else {"OMP_WAIT_POLICY": before}
+    code = f"import {module}, os, sys; print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == [str(after), "False"]

@@ -109,7 +109,10 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
         left -= len(data)
         if left < 0:
             raise ConversionError("the pickle reads the same tensor data again and again.")
-        check_storage(data)
+        try:
+            check_storage(data)
+        except ConversionError as error:
+            raise RefusedGlobal(str(error).rstrip(".")) from None
         storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(storage, (torch.TypedStorage, torch.UntypedStorage)):
             raise RefusedGlobal("tensor data in it holds something that is no tensor")

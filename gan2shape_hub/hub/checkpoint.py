@@ -245,7 +245,7 @@ def _build(
         with torch.device("meta"), _at_most(2 * len(files.shape_of) + 100):
             network = cls.from_config(arguments)
     except (ValueError, TypeError, IndexError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
-        reason = str(error).strip().rstrip(".")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(f"{folder / CONFIG}: {reason}; correct it, or {UPGRADE}.") from None
     _check_shapes(network, files)
     if not low_memory or _has_unsaved_tensors(network):

@@ -123,6 +123,8 @@ def read_json(file: Path) -> dict[str, Any]:
         if file.stat().st_size > JSON_LIMIT:
             raise CheckpointError(f"{file} is larger than {JSON_LIMIT:,} bytes: {RESTORE}.")
         data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except CheckpointError:  # an OSError too
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing: {RESTORE}.") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits, nested deeply

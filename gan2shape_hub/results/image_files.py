@@ -92,7 +92,7 @@ def write_depth_png(
         mask: (H, W); outside it, and where depth is not finite, the value is 0 (no data).
         near, far: depths stored as 65535 and 1; None takes the smallest and largest valid depth.
     """
-    values = depth.detach().double().cpu().numpy()
+    values = depth.detach().cpu().double().numpy()
     valid = np.isfinite(values)
     if mask is not None:
         valid &= mask.detach().cpu().reshape(values.shape).numpy() > 0.5

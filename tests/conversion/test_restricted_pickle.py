@@ -296,7 +296,7 @@ def storage_of(objects):
     return Call("torch.storage", "_load_from_bytes", stream.getvalue())
 
 
-MANY = Call("torch.storage", "_load_from_bytes", torch.ones(64).untyped_storage().__reduce__()[1][0])
+MANY = Call("torch.storage", "_load_from_bytes", torch.ones(64).storage().__reduce__()[1][0])
 BOMBS = {
     "shared modules": (lambda: {"G_ema": shared_modules(22)}, "more modules"),
     "nested tuples": (lambda: {"G_ema": nested_tuples(30)}, "nests tuples"),
