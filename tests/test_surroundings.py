@@ -67,7 +67,8 @@ def test_results_are_the_same_under_any_of_the_callers_settings(folder, wanted, 
     with SETTINGS[name]():
         before = surroundings()
         found = looks(result)
-        result.save(tmp_path / "out", turntable=False)
+        if name in ("float64", "meta"):  # files come from the CPU's own numbers, whatever else is set
+            result.save(tmp_path / "out", turntable=False)
         assert surroundings() == before
     assert found == looks(wanted)
 
