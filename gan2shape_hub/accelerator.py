@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from torch import Tensor
@@ -28,14 +32,58 @@ def check_device(device: torch.device | str) -> torch.device:
 
 def find_device() -> torch.device:
     """The device of the program's own accelerate state where it has one, else the GPU, MPS or CPU that accelerate would
-    take; its state, which is one for the whole process, and the environment stay as they are."""
+    take; its state, which is one for the whole process, and the environment stay as they are. A Mac's GPU on which
+    torch lacks something that is needed is left for the CPU, with one warning."""
     if PartialState._shared_state:
         return PartialState().device
     fallback = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK")
     found = PartialState.default_device.fget(None)  # looks at torch alone
     if fallback is None:
         os.environ.pop("PYTORCH_ENABLE_MPS_FALLBACK", None)
-    return found
+    return found if found.type != "mps" or _is_complete(found) else torch.device("cpu")
+
+
+@functools.cache
+def _is_complete(device: torch.device) -> bool:
+    """Whether ``device`` has what this package needs; a warning, once, where it does not."""
+    missing = missing_operators(device)
+    if missing:
+        warnings.warn(
+            f"this version of torch lacks {', '.join(missing)} on {device.type}: the CPU is taken; torch 2.12 or later "
+            "may have them.",
+            stacklevel=3,
+        )
+    return not missing
+
+
+def missing_operators(device: torch.device) -> list[str]:
+    """Names of the operators that this package needs and ``device`` cannot do, forward and backward: tried on a few
+    pixels, because a version of torch says nothing of them."""
+    small = (4, 4)
+    tried: dict[str, Callable[[Tensor], Tensor]] = {
+        "grid_sample with border padding": lambda x: F.grid_sample(
+            x, x.movedim(1, -1)[..., :2], padding_mode="border", align_corners=True
+        ),
+        "bicubic grid_sample": lambda x: F.grid_sample(
+            x, x.movedim(1, -1)[..., :2], "bicubic", "border", align_corners=False
+        ),
+        "bicubic interpolate": lambda x: F.interpolate(x, small, mode="bicubic", align_corners=True),
+        "antialiased interpolate": lambda x: F.interpolate(x, small, mode="bilinear", antialias=True),
+        "linalg.solve": lambda x: torch.linalg.solve(x[0] + 9 * torch.eye(8, device=device), x[0]),
+        "scatter_reduce": lambda x: x.flatten().scatter_reduce(
+            0, torch.zeros(x.numel(), dtype=torch.long, device=device), x.flatten(), "amax"
+        ),
+    }
+    missing = []
+    for name, operator in tried.items():
+        try:
+            x = torch.linspace(-0.9, 0.9, 192, device=device).view(1, 3, 8, 8).requires_grad_()
+            operator(x).square().sum().backward()
+            if not bool(torch.isfinite(x.grad).all()):
+                missing.append(name)
+        except (RuntimeError, NotImplementedError, AssertionError):
+            missing.append(name)
+    return missing
 
 
 def check_precision(precision: str, device: torch.device) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fnmatch
 import os
 import secrets
 import shutil
 import sys
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from gan2shape_hub.arguments import user_path
 
 try:
     import fcntl
@@ -26,6 +29,7 @@ _AT_FDCWD, _EXCHANGE = -100, 2
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some of your quota or choose another disk",
+    errno.EFBIG: "choose a disk that takes files as large",
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "choose a folder on a disk that is not read-only",
@@ -46,17 +50,20 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
     Missing parent folders are made. ExportError names ``path``, the reason and the remedy.
     """
-    path = Path(path)
+    path = user_path(path)
     part = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}.part{path.suffix}")
     with _one_sentence(path):
         try:
             if path.is_dir():
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if path.parent.exists() and not path.parent.is_dir():
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             path.parent.mkdir(parents=True, exist_ok=True)
             yield part
             os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is the one to tell
+                part.unlink()
 
 
 @contextmanager
@@ -70,13 +77,13 @@ def atomic_folder(path: str | Path, *, own: Collection[str] = ()) -> Iterator[Pa
 
     Args:
         path: missing parents are made; a symbolic link is followed.
-        own: names inside ``path`` that go with the older version, whether written anew or not. All else that is there
-            (.git, figures, notes) and is not written anew stays.
+        own: which files go with the older version, written anew or not: names, folders or patterns (``*``) relative
+            to ``path``. All else that is there (.git, figures, notes) and is not written anew stays.
 
     Raises:
         ExportError: names ``path``, the reason and the remedy; ``path`` is as it was before.
     """
-    path = Path(path)
+    path = user_path(path)
     target = path.resolve() if path.is_symlink() else Path(os.path.abspath(path))
     fixed = _cannot_be_exchanged(target)
     part = (target if fixed else target.parent) / f"{_prefix(target)}{secrets.token_hex(4)}.part"
@@ -137,19 +144,36 @@ def _put_in_place(new: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _carry_over(old: Path, new: Path, own: Collection[str] = ()) -> None:
+def _is_own(path: Path, own: Collection[str]) -> bool:
+    """Whether ``own`` has ``path``, relative to the folder that is written, or a folder that it is in."""
+    return any(_begins(path.parts, pattern.split("/")) for pattern in own)
+
+
+def _held_own(folder: Path, own: Collection[str]) -> bool:
+    """Whether ``own`` has ``folder``, or files that would be in it."""
+    return _is_own(folder, own) or any(_begins(pattern.split("/"), folder.parts) for pattern in own)
+
+
+def _begins(parts: Sequence[str], with_: Sequence[str]) -> bool:
+    return len(with_) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, with_))
+
+
+def _carry_over(old: Path, new: Path, own: Collection[str], inside: Path = Path()) -> None:
     """Give ``new`` all that ``old`` holds beyond ``own`` and that it does not have: the same files under a second name,
-    so that neither folder lacks them before or after the swap."""
-    for item in old.iterdir():
-        place = new / item.name
-        if item.name in own:
+    so that neither folder lacks them before or after the swap. ``inside``: where in ``new`` it looks."""
+    for item in (old / inside).iterdir():
+        here = inside / item.name
+        place = new / here
+        if _is_own(here, own):
             continue
         if item.is_dir() and not item.is_symlink():
             made = not place.is_dir()
             if made:
                 place.mkdir()
-            _carry_over(item, place)
-            if made:
+            _carry_over(old, new, own, here)
+            if made and _held_own(here, own) and not any(place.iterdir()):
+                place.rmdir()  # of the older version alone
+            elif made:
                 shutil.copystat(item, place)
         elif not os.path.lexists(place):
             try:
@@ -158,27 +182,24 @@ def _carry_over(old: Path, new: Path, own: Collection[str] = ()) -> None:
                 shutil.copy2(item, place, follow_symlinks=False)
 
 
-def _move_in(new: Path, target: Path, own: Collection[str] = ()) -> None:
+def _move_in(new: Path, target: Path, own: Collection[str]) -> None:
     """Move what ``new`` holds into ``target``, one rename each, and remove what else of ``own`` is there."""
-    names = sorted(item.name for item in new.iterdir())
-    for name in names:
-        item, place = new / name, target / name
-        if name not in own and item.is_dir() and place.is_dir():
-            _move_in(item, place)
-            continue
-        if name in own and place.is_dir():
+    files = {path.relative_to(new) for path in new.rglob("*") if path.is_symlink() or not path.is_dir()}
+    for file in sorted(files):
+        place = target / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir() and _is_own(file, own):
             shutil.rmtree(place)
-        os.replace(item, place)
-    for name in own:
-        if name not in names:
-            _remove(target / name)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        os.replace(new / file, place)
+    for item in sorted(target.rglob("*"), reverse=True):  # what is in a folder comes before the folder
+        here = item.relative_to(target)
+        if new in (item, *item.parents) or here in files:
+            continue
+        if item.is_dir() and not item.is_symlink():
+            if _held_own(here, own) and not any(item.iterdir()):
+                item.rmdir()
+        elif _is_own(here, own):
+            item.unlink()
 
 
 def _cannot_be_exchanged(target: Path) -> bool:

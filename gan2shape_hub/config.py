@@ -340,7 +340,7 @@ class CategoryConfig:
     def schedule(self, preset: str | None = None) -> ScheduleConfig:
         """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""
         name = preset or self.default_preset
-        if name not in self.schedules:
+        if not isinstance(name, str) or name not in self.schedules:
             there = ", ".join(self.schedules)
             raise ConfigError(f"preset is {name!r}, must be one of {there}.", code="no-such-preset")
         return self.schedules[name]

@@ -14,7 +14,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose, render_view
 from gan2shape_hub.rendering.scene import canonical, resized, resized_scene
-from gan2shape_hub.results.edit import LightLike, paired_angles, rotate_poses
+from gan2shape_hub.results.edit import LightLike, paired_angles, rotate_poses, several_lights
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.paste import FEATHER, keep_colours, paste, to_mask
 from gan2shape_hub.results.viewer import Viewer
@@ -59,13 +59,14 @@ class Editing:
     def relight(
         self, light: LightLike | Sequence[LightLike], *, through_gan: bool, size: int
     ) -> Image.Image | list[Image.Image]:
-        lights = light if isinstance(light, list) else [light]
+        several = several_lights(light)
+        lights = [light] if several is None else several
         pose = self.viewer.pose
         if through_gan:
             pictures = [self._through_gan(pose, self.viewer.as_light(item)) for item in lights]
         else:
             pictures = [self.viewer.redraw(pose, item, size) for item in lights]
-        return pictures if isinstance(light, list) else pictures[0]
+        return pictures[0] if several is None else pictures
 
     # -- through the GAN -----------------------------------------------------------------------------------------
 

@@ -41,6 +41,12 @@ class ConfigError(CodedError, ValueError):
     code = "config"
 
 
+class MissingPackage(CodedError, ImportError):
+    """Something optional is asked for whose package is not installed; the sentence says how to install it."""
+
+    code = "missing-package"
+
+
 class Cancelled(CodedError):
     """The callback or the token asked to stop; what was written is complete, nothing is half done."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gan2shape_hub.accelerator import check_device, check_precision, find_device
+from gan2shape_hub.arguments import finite, whole
 from gan2shape_hub.cancel import CancelToken, stoppable
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.generator import Generator, sample_latents
@@ -42,6 +44,8 @@ from gan2shape_hub.state import State
 from gan2shape_hub.surroundings import in_own_surroundings, ordinary_
 from gan2shape_hub.targets import Item, check_items, latent_of, make_targets, prepare_photograph
 
+SEEDS = (-(2**63), 2**64 - 1)
+"""What torch takes as a seed."""
 ALPHA_SIDE = 512
 """Pixels up to which an object's outline is looked for: hair has nothing finer to say to a mesh."""
 
@@ -111,12 +115,25 @@ class GAN2ShapePipeline(Pretrained):
     def perceptual(self) -> nn.Module | None:
         return self.components.get("perceptual")
 
-    def to(self, device: torch.device | str) -> GAN2ShapePipeline:
-        """Move every component; returns self."""
-        self.device = check_device(device)
+    def to(
+        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> GAN2ShapePipeline:
+        """Move every component, or hold its weights in another type (``from_pretrained`` says what that means), or
+        both: ``to("cuda")``, ``to(torch.float16)``, ``to("cuda", torch.float16)``. Returns self."""
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        self.device = self.device if device is None else check_device(device)
         for module in self.components.values():
-            module.to(self.device)
+            module.to(self.device, dtype)
         return self
+
+    def cpu(self) -> GAN2ShapePipeline:
+        """``to("cpu")``."""
+        return self.to("cpu")
+
+    def cuda(self, index: int = 0) -> GAN2ShapePipeline:
+        """``to("cuda:index")``."""
+        return self.to(torch.device("cuda", index))
 
     def __repr__(self) -> str:
         names = ", ".join(name for name in self.components if name != "generator")
@@ -129,15 +146,15 @@ class GAN2ShapePipeline(Pretrained):
     @torch.no_grad()
     def sample(self, seed: int | None = None, truncation: float | None = None) -> Sample:
         """A random image of the generator. ``truncation`` 0..1: 0 is the average image, 1 the whole variety."""
-        psi = self.config.truncation if truncation is None else truncation
+        psi = self.config.truncation if truncation is None else finite(truncation, "truncation")
         if not 0 <= psi <= 1:
             raise ValueError(f"truncation is {psi}, must be between 0 and 1.")
         rng = torch.Generator()
-        if seed is None:
-            seed = rng.seed()
+        seed = rng.seed() if seed is None else whole(seed, "seed", *SEEDS)
         rng.manual_seed(seed)
-        latent = sample_latents(self.generator, 1, rng, psi)
-        return Sample(to_pil(self.generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
+        generator = self._computing("generator").generator
+        latent = sample_latents(generator, 1, rng, psi)
+        return Sample(to_pil(generator(latent)[0].float().clamp(-1, 1)), latent, seed, psi)
 
     # -- reconstructing ------------------------------------------------------------------------------------------
 
@@ -227,7 +244,10 @@ class GAN2ShapePipeline(Pretrained):
             together; Cancelled: the callback or the token said so.
         """
         begun = time.perf_counter()
-        schedule = self._schedule(preset, tuned)
+        self = self._computing(*self.components)
+        schedule, seed = self._schedule(preset, tuned), whole(seed, "seed", *SEEDS)
+        if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != "cpu"):
+            raise ValueError(f"generator is {generator!r}, must be a torch.Generator of the CPU: a seed says the same.")
         with stoppable(cancel):
             items = check_items(listed(image), self.generator, self.config, align=align, face_index=face_index)
             images = Images(len(items), sum(item.is_photograph for item in items))
@@ -266,6 +286,17 @@ class GAN2ShapePipeline(Pretrained):
         for result in results:
             result.warn_if_poor()
         return results if isinstance(image, (list, tuple)) else results[0]
+
+    def _computing(self, *names: str) -> GAN2ShapePipeline:
+        """This pipeline; on a CPU, which is slow at half precision, one with its components ``names`` in float32."""
+        if self.device.type != "cpu" or not any(map(holds_halves, self.components.values())):
+            return self
+        pipeline = copy.copy(self)
+        pipeline.components = {
+            name: copy.deepcopy(module).float() if name in names and holds_halves(module) else module
+            for name, module in self.components.items()
+        }
+        return pipeline
 
     def _schedule(self, preset: str | ScheduleConfig | None, tuned: bool) -> ScheduleConfig:
         schedule = preset if isinstance(preset, ScheduleConfig) else self.config.schedule(preset)
@@ -355,6 +386,11 @@ class GAN2ShapePipeline(Pretrained):
         side = min(source.shape[-1], ALPHA_SIDE)
         fine = torch.nn.functional.interpolate(source[None], (side, side), mode="bilinear", antialias=True)
         return self.components["masker"](fine)[0, 0].float()
+
+
+def holds_halves(module: nn.Module) -> bool:
+    """Whether some of a network's numbers are of half precision."""
+    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in module.state_dict().values())
 
 
 def listed(image: Any) -> list[Any]:

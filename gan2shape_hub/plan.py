@@ -179,3 +179,14 @@ def step(name: str, iterations: int, round_number: int = 0) -> Step:
     """A step outside of any plan, as trainings take them; KeyError where there is no such kind."""
     kind = {kind.name: kind for kind in (*KINDS, *ROUND_KINDS)}[name]
     return Step(name, kind.label, iterations, kind.cost, round_number)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: "2 s", "45 s", "3 min", "1.5 h"."""
+    if seconds < 10:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -53,8 +53,9 @@ class Pretrained:
             revision, token, cache_dir, force_download, local_files_only: as ``huggingface_hub`` has them.
             variant: weights named ``model.<variant>.safetensors``.
             dtype: of the weights in memory, ``torch.float32`` (None), ``torch.float16`` or ``torch.bfloat16`` (or
-                ``"fp32"``, ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32. ``torch_dtype`` is the
-                same by its older name.
+                ``"fp32"``, ``"fp16"``, ``"bf16"``); the reconstruction itself trains in float32. A CPU, which is ten
+                times slower at half precision, computes in float32 whatever the weights are held in: on copies, made
+                for each call and kept by its results. ``torch_dtype`` is the same by its older name.
             device: None takes the GPU, MPS or CPU that accelerate finds. Weights go there straight from the files.
             low_memory: never hold a second copy of the weights while loading; False builds every network in full
                 before it is filled. The pipeline is the same.

@@ -32,8 +32,10 @@ from gan2shape_hub.results.texture import BakedTexture
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.stages.gan_edit import GanEditor
 from gan2shape_hub.stages.mask import mask_from_scene
+from gan2shape_hub.surroundings import class_in_own_surroundings
 
 
+@class_in_own_surroundings
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """One reconstructed image. Tensors are on the pipeline's device, without batch dimension.
@@ -293,9 +295,16 @@ class Reconstruction:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def save(
-        self, folder: str | Path, *, turntable: bool = True, video: bool | None = None, max_stretch: float = MAX_STRETCH
+        self,
+        folder: str | Path,
+        *,
+        turntable: bool = True,
+        video: bool | None = None,
+        max_stretch: float = MAX_STRETCH,
+        pictures: Mapping[str, Image.Image] | None = None,
     ) -> list[Path]:
-        """Write everything to ``folder``, whole or not at all (see ``results.export``)."""
+        """Write everything to ``folder``, with ``pictures`` of edits by name, whole or not at all (see
+        ``results.export``)."""
         viewer = self.viewer
         if max_stretch != viewer.max_stretch:
             viewer = dataclasses.replace(viewer, max_stretch=max_stretch)
@@ -306,6 +315,7 @@ class Reconstruction:
             turntable=turntable,
             video=video,
             yaw_limit_deg=self.config.rotation_limit_deg[0],
+            pictures=pictures,
         )
 
     def with_generator(self, generator: Generator | None) -> Reconstruction:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FunctionType
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -16,7 +18,6 @@ P, T = ParamSpec("P"), TypeVar("T")
 @contextmanager
 def own_surroundings() -> Iterator[None]:
     """Gradients on, no inference mode, no autocast, float32 and the CPU as defaults, whatever the caller has set."""
-    dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -25,10 +26,31 @@ def own_surroundings() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        if dtype != torch.float32:
-            stack.callback(torch.set_default_dtype, dtype)
-            torch.set_default_dtype(torch.float32)
+        stack.enter_context(_single_precision)
         yield
+
+
+class _SinglePrecision:
+    """float32 as the default, which all threads share: the first one in sets it, the last one out gives it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, torch.float32
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.set_default_dtype(self._before)
+
+
+_single_precision = _SinglePrecision()
 
 
 def in_own_surroundings(function: Callable[P, T]) -> Callable[P, T]:
@@ -40,6 +62,22 @@ def in_own_surroundings(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return inner
+
+
+def class_in_own_surroundings(cls: type[T]) -> type[T]:
+    """``cls`` with all its public methods and properties under `own_surroundings`; the same class."""
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            setattr(cls, name, property(in_own_surroundings(member.fget), doc=member.__doc__))
+        elif isinstance(member, functools.cached_property):
+            wrapped = functools.cached_property(in_own_surroundings(member.func))
+            wrapped.__set_name__(cls, name)
+            setattr(cls, name, wrapped)
+        elif isinstance(member, FunctionType):
+            setattr(cls, name, in_own_surroundings(member))
+    return cls
 
 
 def ordinary_(module: nn.Module) -> nn.Module:

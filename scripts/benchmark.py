@@ -19,6 +19,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,38 @@ def table(parts: dict[str, dict[str, Any]]) -> str:
         for key, value in measures.items():
             if key in ("machine", "torch", "threads"):
                 continue
-            rows.append(f"| {part} | {key} | {_text(value)} |")
+            rows.append(f"| {part} | {' | '.join(in_words(key, value))} |")
     return "\n".join(rows)
 
 
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+WORDS = (
+    (r"^ratio_(.+)_to_(.+)$", r"\1, divided by \2"),
+    (r"^(tap\d+)_best_micro_batch$", r"\1, the batch that takes least an image"),
+    (r"_an_image_of_(\d+)$", r", an image of a batch of \1"),
+    (r"_share_of_", r", as a part of the speed of "),
+    (r"^twin_", r"usual grouped convolutions, "),
+    (r"matmul", r"matrix product"),
+    (r"forward_backward", r"forward and backward"),
+    (r"^(render|depth_net|tap\d+|openvino)_(?=forward)", r"\1, "),
+    (r"tap(\d+)", r"tap of \1 pixels"),
+    (r"full(_1024)?", r"full image"),
+    (r"_", r" "),
+    (r"openvino", r"OpenVINO"),
+)
+"""Pattern -> words, in turn, from the key of a measure to what a reader calls it."""
+UNITS = {"ms": "ms", "s": "s", "px": "pixels", "rad": "radians", "gflops": "GFLOP/s"}
+
+
+def in_words(key: str, value: Any) -> tuple[str, str]:
+    """A measure's name as a reader calls it, and its value with the unit."""
+    parts = key.split("_an_image")
+    stem, _, unit = parts[0].rpartition("_")
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    if stem and unit in UNITS:
+        text, key = f"{text} {UNITS[unit]}", "_an_image".join([stem, *parts[1:]])
+    for pattern, words in WORDS:
+        key = re.sub(pattern, words, key)
+    return key, text
 
 
 def main(arguments: list[str] | None = None) -> int:

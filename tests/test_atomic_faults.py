@@ -274,3 +274,20 @@ def test_long_names_that_begin_alike_are_not_mixed_up(tmp_path):
     assert (one / "of").read_text() == "one again"
     assert (other / "of").read_text() == "other again"
     assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["beside", "standing in it"])
+def test_files_of_others_inside_ones_own_folders_stay(target, system, monkeypatch, inside):
+    if inside:
+        monkeypatch.chdir(target)
+    (target / "parts" / "note.txt").write_text("mine")
+    (target / "parts" / "empty").mkdir()
+    (target / "gone").mkdir()
+    (target / "gone" / "part.1").write_text("old")
+    with atomic_folder(target, own=("of", "parts/old", "gone/part.*")) as part:
+        fill(part, "new")
+    assert {str(path.relative_to(target)) for path in (target / "parts").rglob("*")} == {
+        *("parts/new", "parts/note.txt", "parts/empty")
+    }
+    assert (target / "parts" / "note.txt").read_text() == "mine"
+    assert not (target / "gone" / "part.1").exists()

@@ -120,3 +120,15 @@ def test_the_command_says_what_there_is(capsys):
     with pytest.raises(SystemExit):
         make_figures.main(["portraits"])
     assert "there is no 'portraits', must be of overview, through_gan" in capsys.readouterr().err
+
+
+def test_measures_are_told_in_a_readers_words():
+    from benchmark import in_words
+
+    assert in_words("tap128_forward_backward_s_an_image_of_4", 0.10432) == (
+        *("tap of 128 pixels, forward and backward, an image of a batch of 4", "0.104 s"),
+    )
+    assert in_words("ratio_full_to_openvino", 1.2079) == ("full image, divided by OpenVINO", "1.21")
+    assert in_words("render_forward_backward_ms", 35.6) == ("render, forward and backward", "35.6 ms")
+    assert in_words("matmul_gflops", 183.9) == ("matrix product", "184 GFLOP/s")
+    assert in_words("batch", 8) == ("batch", "8")

@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "gan2shape_hub"
 
 LAYERS = (
-    ("errors", "version", "generator", "surroundings", "accelerator", "atomic"),
-    ("records", "cancel", "typed_json"),
-    ("stage_config", "reading"),
+    ("errors", "version", "generator", "surroundings", "accelerator"),
+    ("arguments", "records", "cancel", "typed_json"),
+    ("atomic", "stage_config", "reading"),
     ("config",),
     ("rendering", "presets", "plan"),
     ("models",),

@@ -257,6 +257,22 @@ def test_weights_held_in_half_precision(tmp_path, dtype, space):
     loaded(torch.rand(3, 40, 40))  # a photograph: inversion too
 
 
+def test_a_cpu_computes_in_single_precision_whatever_the_weights_are_held_in(tmp_path, shared):
+    shared.save_pretrained(tmp_path / "checkpoint", dtype="fp16")
+    wanted = GAN2ShapePipeline.from_pretrained(tmp_path / "checkpoint", device="cpu")
+    loaded = GAN2ShapePipeline.from_pretrained(tmp_path / "checkpoint", dtype="fp16", device="cpu")
+    before = state_of(loaded)
+    sample, same_sample = loaded.sample(seed=1), wanted.sample(seed=1)
+    assert torch.equal(sample.latent, same_sample.latent)
+    assert sample.image.tobytes() == same_sample.image.tobytes()
+    result, same_result = loaded(sample), wanted(sample)
+    assert same_scene(result, same_result)
+    edits = [one.relight("left", through_gan=True).tobytes() for one in (result, same_result)]
+    assert edits[0] == edits[1]
+    assert same_state(before, state_of(loaded)), "the weights in memory stay what they were asked to be"
+    assert all(v.dtype != torch.float32 for state in before.values() for v in state.values())
+
+
 # -- components -----------------------------------------------------------------------------------------------------
 
 

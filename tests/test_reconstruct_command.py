@@ -6,14 +6,16 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.arguments import require
 from gan2shape_hub.cli import reconstruct
-from gan2shape_hub.cli.common import progress, require
+from gan2shape_hub.cli.common import Pace, progress
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 
 
@@ -67,11 +69,19 @@ def test_a_generated_face_with_everything(checkpoint, tmp_path):
     told = json.loads((out / "result.json").read_text())
     assert (told["sample_seed"], told["seed"], told["truncation"]) == (7, 3, 0.7)
     assert told["checkpoint"] == str(checkpoint)
-    assert "Step 3: shape from all views 2/2" in stderr
-    assert "100%" in stderr
+    assert "Step 3: shape from all views 1/2" in stderr
+    assert [line for line in stderr.splitlines() if line[:4] in ("  0%", "100%")] == [
+        *("  0% Loading the checkpoint", "  0% Looking at the picture", "100% Saved")
+    ]
+    assert " 90% Saving" in stderr
     assert "Traceback" not in stderr
     assert "Warning" not in stderr
     assert leftovers(tmp_path / "new") == ["out"]
+    (out / "note.txt").write_text("mine")
+    code, _, stderr = run(checkpoint, "--seed", 8, "--output", out, "--light", "left", "--no-turntable", "--quiet")
+    assert code == 0, stderr
+    left = {p.name for p in out.iterdir()}
+    assert left & {*edits, "note.txt"} == {"relit_left.png", "note.txt"}, "two runs are mixed"
 
 
 def test_a_photograph(checkpoint, tmp_path):
@@ -214,7 +224,7 @@ def test_the_examples_in_the_help_are_arguments():
     assert len(lines) >= 4
     for line in lines:
         options = reconstruct.parse_arguments(line.split("   ")[0].split())
-        assert options.output == "out/"
+        assert options.output == Path("out")
 
 
 def test_mistakes_are_told_before_the_weights_are_read(capsys, checkpoint, tmp_path):
@@ -258,7 +268,18 @@ def test_progress_is_one_line_on_a_terminal_and_few_in_a_file(capsys, monkeypatc
     assert capsys.readouterr().err == ""
 
 
+def test_what_is_left_is_told_once_it_is_known():
+    seconds = iter([0, 100, 101, 110, 130, 190])
+    pace = Pace(lambda: next(seconds))
+    assert pace.left(0) is None, "loading is no part of the pace"
+    assert pace.left(0.01) is None
+    assert pace.left(0.02) is None, "too early to say"
+    assert pace.left(0.11) == pytest.approx(89)
+    assert pace.left(0.31) == pytest.approx(69)
+    assert pace.left(1) is None
+
+
 def test_what_an_extra_has_is_named():
     require("torch", "demo", "the demo")
-    with pytest.raises(OSError, match=r"the demo needs nowhere_to_be_found: pip install 'gan2shape-hub\[demo\]'"):
+    with pytest.raises(ImportError, match=r"the demo needs nowhere_to_be_found: pip install 'gan2shape-hub\[demo\]'"):
         require("nowhere_to_be_found", "demo", "the demo")

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from gan2shape_hub.version import __version__
+
+# Threads that wait for work sleep. By default they spin, which on a busy machine takes from those that have some; torch
+# reads it when it is imported, and a program that has done so keeps its own ways. A value that the user has set stays.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 COMMANDS = {
     "reconstruct": "an image or a seed of the generator to a textured 3D model",

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
+
+from gan2shape_hub.plan import in_words
 
 PRESETS = "instant, fast, balanced or paper (default: the checkpoint's)"
 
@@ -33,10 +34,22 @@ def check_output(folder: Path) -> None:
         raise OSError(f"cannot write '{folder}' (no permission in '{place}'): choose a folder you may write to.")
 
 
-def require(module: str, extra: str, what: str) -> None:
-    """OSError in one sentence where ``module`` of the package's ``extra`` is not installed."""
-    if find_spec(module) is None:
-        raise OSError(f"{what} needs {module}: pip install 'gan2shape-hub[{extra}]'.")
+class Pace:
+    """How fast something goes, which begins at its first fraction above 0: what comes before is no part of the pace."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun: tuple[float, float] | None = None
+
+    def left(self, fraction: float) -> float | None:
+        """Seconds left at ``fraction`` (0..1); None where too little was seen to say so, and at the end."""
+        now = self._clock()
+        if self._begun is None and fraction > 0:
+            self._begun = now, fraction
+        if self._begun is None or fraction >= 1:
+            return None
+        seconds, done = now - self._begun[0], fraction - self._begun[1]
+        return seconds * (1 - fraction) / done if seconds >= 2 and done >= 0.03 else None
 
 
 @contextmanager
@@ -44,9 +57,10 @@ def progress(quiet: bool = False) -> Iterator[Callable[[float, str, str], None]]
     """Gives ``show(fraction, what, detail="")``: one line of standard error that is written over.
 
     ``fraction`` 0..1 of everything is done, ``what`` says what a run does, ``detail`` (a count, a loss) changes often.
-    Where standard error is no terminal there is a line when something else begins, and one at the end.
+    Where standard error is no terminal there is a line when something else begins, and one at the end. How long it
+    takes is told once enough of it was seen to say so.
     """
-    begun, terminal, last = time.monotonic(), sys.stderr.isatty(), ""
+    terminal, last, moving = sys.stderr.isatty(), "", Pace()
 
     def show(fraction: float, what: str, detail: str = "") -> None:
         nonlocal last
@@ -54,9 +68,10 @@ def progress(quiet: bool = False) -> Iterator[Callable[[float, str, str], None]]
             return
         line = f"{fraction:4.0%} {what} {detail}".rstrip()
         if terminal:
-            left = (time.monotonic() - begun) * (1 / fraction - 1) if fraction else 0
+            left = moving.left(fraction)
+            line += "" if left is None else f", about {in_words(left)} left"
             room = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r{f'{line}, {left:.0f} s left'[:room]:{room}}")
+            sys.stderr.write(f"\r{line[:room]:{room}}")
             sys.stderr.flush()
         elif what != last or fraction >= 1:
             print(line, file=sys.stderr, flush=True)

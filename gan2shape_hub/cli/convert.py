@@ -17,6 +17,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from gan2shape_hub.arguments import user_path
+
 
 def _rosinality(args: argparse.Namespace) -> object:
     from gan2shape_hub.conversion import rosinality
@@ -63,7 +65,7 @@ def _random_face(args: argparse.Namespace) -> object:
 
 
 def _common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], object]) -> None:
-    parser.add_argument("--output", required=True, metavar="DIR", help="checkpoint folder to write")
+    parser.add_argument("--output", required=True, type=user_path, metavar="DIR", help="checkpoint folder to write")
     parser.add_argument(
         "--overwrite", action="store_true", help="write into DIR even where it holds something other than a checkpoint"
     )
@@ -96,14 +98,14 @@ def parser() -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
 
     command = commands.add_parser("rosinality", help="a .pt of rosinality/stylegan2-pytorch (g_ema, d, latent_avg)")
-    command.add_argument("file", metavar="FILE.pt")
+    command.add_argument("file", type=user_path, metavar="FILE.pt")
     command.add_argument("--size", type=int, help="image size; inferred, and checked where given")
     _category(command)
     _space(command)
     _common(command, _rosinality)
 
     command = commands.add_parser("nvidia", help="a .pkl of stylegan2-ada-pytorch, or its state dict")
-    command.add_argument("file", metavar="FILE.pkl|.pt|.safetensors")
+    command.add_argument("file", type=user_path, metavar="FILE.pkl|.pt|.safetensors")
     command.add_argument("--size", type=int, help="image size; inferred, and checked where given")
     command.add_argument(
         "--conv-clamp",
@@ -116,15 +118,19 @@ def parser() -> argparse.ArgumentParser:
     _common(command, _nvidia)
 
     command = commands.add_parser("gan2shape", help="the files that GAN2Shape released")
-    command.add_argument("--stylegan2", required=True, metavar="X.pt", help="rosinality file of the generator")
-    command.add_argument("--shape-nets", metavar="Y.pth", help="netD, netA, netV, netL, netEnc")
-    command.add_argument("--view-mvn", metavar="V.pth", help="Gaussian of views: mean (6), cov (6 x 6)")
-    command.add_argument("--light-mvn", metavar="L.pth", help="Gaussian of lights: mean (4), cov (4 x 4)")
+    command.add_argument(
+        "--stylegan2", required=True, type=user_path, metavar="X.pt", help="rosinality file of the generator"
+    )
+    command.add_argument("--shape-nets", type=user_path, metavar="Y.pth", help="netD, netA, netV, netL, netEnc")
+    command.add_argument("--view-mvn", type=user_path, metavar="V.pth", help="Gaussian of views: mean (6), cov (6 x 6)")
+    command.add_argument(
+        "--light-mvn", type=user_path, metavar="L.pth", help="Gaussian of lights: mean (4), cov (4 x 4)"
+    )
     _category(command)
     _common(command, _gan2shape)
 
     command = commands.add_parser("random-face", help="the wheel of random-face on PyPI (MobileStyleGAN, FFHQ)")
-    command.add_argument("wheel", metavar="WHEEL")
+    command.add_argument("wheel", type=user_path, metavar="WHEEL")
     _common(command, _random_face)
     return main_parser
 

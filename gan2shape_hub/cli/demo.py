@@ -3,17 +3,20 @@
 Examples:
     gan2shape demo --open
     gan2shape demo --host 0.0.0.0 --port 8000      for the whole network
+    gan2shape demo --share --password secret       for the whole internet, by an address of gradio.live
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from gan2shape_hub.cli.common import require
+from gan2shape_hub.arguments import require
+from gan2shape_hub.errors import MissingPackage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", help="address to listen on (default: this machine alone; 0.0.0.0: the network)")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument("--share", action="store_true", help="also at a public address, through Gradio's servers")
+    parser.add_argument(
+        "--password", help="ask for it, with any user name (default: GAN2SHAPE_PASSWORD, which other users cannot list)"
+    )
     parser.add_argument("--open", action="store_true", help="open a browser")
     options = parser.parse_args(arguments)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -32,8 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was written is removed then too
         desk = Desk()
-        launch(build(desk), desk, server_name=options.host, server_port=options.port, inbrowser=options.open)
-    except OSError as error:
+        launch(
+            build(desk),
+            desk,
+            server_name=options.host,
+            server_port=options.port,
+            inbrowser=options.open,
+            share=options.share or os.environ.get("GRADIO_SHARE", "").lower() == "true",
+            auth=checker(options.password or os.environ.get("GAN2SHAPE_PASSWORD")),
+        )
+    except (OSError, MissingPackage) as error:
         print(f"gan2shape demo: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def checker(password: str | None) -> Callable[[str, str], bool] | None:
+    """What tells Gradio whether a visitor may come in; None where there is no password."""
+    if not password:
+        return None
+    return lambda _, given: secrets.compare_digest(given.encode(), password.encode())

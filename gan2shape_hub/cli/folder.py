@@ -25,7 +25,10 @@ import warnings
 from datetime import timedelta
 from pathlib import Path
 
+from gan2shape_hub.arguments import user_path
+from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output
+from gan2shape_hub.errors import ExportError
 from gan2shape_hub.reading.formats import SUFFIXES, is_photograph
 
 COLUMNS = ("file", "status", "psnr_db", "faces", "seconds", "note")
@@ -36,8 +39,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gan2shape folder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="folder of photographs (not its subfolders)")
-    parser.add_argument("--output", "-o", required=True, help="folder to write")
+    parser.add_argument("folder", type=user_path, help="folder of photographs (not its subfolders)")
+    parser.add_argument("--output", "-o", required=True, type=user_path, help="folder to write")
     add_checkpoint(parser)
     parser.add_argument("--preset", help=PRESETS)
     parser.add_argument("--run-seed", type=int, default=0, help="seed of each reconstruction's randomness")
@@ -86,9 +89,9 @@ def reconstruct_one(pipeline, photograph: Path, target: Path, options: argparse.
     except Exception as reason:  # one bad file must not stop the rest; Ctrl-C still does
         text = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            error.write_text(text + "\n", encoding="utf-8")
-        except OSError as problem:  # a full disk: the next photograph may do without it
+            with atomic_file(error) as part:
+                part.write_text(text + "\n", encoding="utf-8")
+        except (OSError, ExportError) as problem:  # a full disk: the next photograph may do without it
             print(f"gan2shape folder: {photograph.name}: {text} ({problem})", file=sys.stderr)
 
 
@@ -122,7 +125,7 @@ def print_table(rows: list[dict[str, str]]) -> None:
 
 def check(options: argparse.Namespace) -> list[tuple[Path, Path]]:
     """What is to be done; OSError, ValueError where something is wrong with the options or the checkpoint."""
-    folder, output = Path(options.folder), Path(options.output)
+    folder, output = options.folder, options.output
     if not folder.is_dir():
         raise OSError(f"'{folder}' is not a folder: give the one that holds the photographs.")
     jobs = find_jobs(folder, output)
@@ -174,9 +177,7 @@ def reconstruct_all(jobs: list[tuple[Path, Path]], options: argparse.Namespace) 
     state.wait_for_everyone()
     rows = summarise(jobs)
     if state.is_main_process:
-        output = Path(options.output)
-        output.mkdir(parents=True, exist_ok=True)
-        with (output / SUMMARY).open("w", newline="", encoding="utf-8") as stream:
+        with atomic_file(options.output / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

@@ -18,6 +18,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from gan2shape_hub.arguments import user_path
+
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -26,17 +28,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, help="checkpoint folder")
+    parser.add_argument("folder", type=user_path, help="checkpoint folder")
     parser.add_argument("repository", metavar="OWNER/NAME", help="Hub id; made where it does not exist")
     parser.add_argument("--dry-run", action="store_true", help="list what would be sent, with sizes; no network")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; made where it does not exist")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
     parser.add_argument("--message", default="Upload GAN2Shape checkpoint", help="of the commit")
-    parser.add_argument("--card", type=Path, metavar="FACTS.yaml", help="write README.md anew from these facts first")
+    parser.add_argument("--card", type=user_path, metavar="FACTS.yaml", help="write README.md anew from these first")
     parser.add_argument(
         "--results",
-        type=Path,
+        type=user_path,
         action="append",
         metavar="FILE.json",
         help="measurements for that card (default: those that the facts name)",

@@ -18,9 +18,20 @@ import math
 import sys
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output, progress
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from gan2shape_hub.reconstruction import Reconstruction
+
+RUN = 0.9
+"""Part of the progress that is the run's; saving is the rest."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -34,7 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="adapt a copy of the generator to the photograph: closer")
     parser.add_argument("--seed", type=int, help="reconstruct the generated face of this seed")
     parser.add_argument("--truncation", type=float, help="variety of generated faces, 0..1 (default: the checkpoint's)")
-    parser.add_argument("--output", "-o", required=True, help="folder to write")
+    parser.add_argument("--output", "-o", required=True, type=user_path, help="folder to write")
     add_checkpoint(parser)
     parser.add_argument("--preset", help=PRESETS)
     parser.add_argument("--run-seed", type=int, default=0, help="seed of the reconstruction's randomness")
@@ -102,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Whatever can be known to be wrong before the checkpoint's weights are loaded; OSError, ValueError say it."""
-    check_output(Path(options.output))
+    check_output(options.output)
     if options.truncation is not None and not 0 <= options.truncation <= 1:
         raise ValueError(f"truncation is {options.truncation}, must be between 0 and 1.")
     # Imported here, so that --help and mistakes in the arguments are answered at once.
@@ -127,45 +138,57 @@ def reconstruct(options: argparse.Namespace) -> dict:
     """Do what the command line asks for; what is reported about it."""
     begun = time.perf_counter()
     check(options)
-    from gan2shape_hub import GAN2ShapePipeline
-    from gan2shape_hub.results.image_files import write_image
-
-    pipeline = GAN2ShapePipeline.from_pretrained(
-        options.checkpoint, device=options.device, mixed_precision=options.precision
-    )
-    item = options.image
-    if options.seed is not None:
-        item = pipeline.sample(seed=options.seed, truncation=options.truncation)
     with progress(options.quiet) as show:
+        show(0, "Loading the checkpoint")
+        from gan2shape_hub import GAN2ShapePipeline
+
+        pipeline = GAN2ShapePipeline.from_pretrained(
+            options.checkpoint, device=options.device, mixed_precision=options.precision
+        )
+        show(0, "Looking at the picture")
+        item = options.image
+        if options.seed is not None:
+            item = pipeline.sample(seed=options.seed, truncation=options.truncation)
         result = pipeline(
             item,
             preset=options.preset,
             seed=options.run_seed,
             callback=lambda now: show(
-                now.fraction, now.label, f"{now.iteration}/{now.iterations}, loss {now.loss:.3f}"
+                RUN * now.fraction, now.label, f"{now.iteration}/{now.iterations}, loss {now.loss:.3f}"
             ),
             align=not options.no_align,
             face_index=options.face,
             mask=options.mask,
             tuned=options.tune,
         )
-    result = result.with_report(checkpoint=options.checkpoint)
+        result = result.with_report(checkpoint=options.checkpoint)
+        # All pictures are made before anything is written.
+        edits = {}
+        for number, (name, make) in enumerate(edits_of(options, result), 1):
+            show(RUN, f"Making {name}", str(number))
+            edits[name] = make()
+        show(RUN, "Saving")
+        files = result.save(options.output, turntable=not options.no_turntable, pictures=edits)
+        show(1, "Saved")
     if (result.report.input.faces or 0) > 1 and options.face is None:
         print(f"reconstruct: {result.report.input.faces} faces, the largest was taken (--face).", file=sys.stderr)
-    # All pictures are made before anything is written.
-    edits = {f"rotated_{yaw:+g}.png": result.rotate(yaw, through_gan=True) for yaw in options.views}
-    edits |= {f"relit_{light}.png": result.relight(light, through_gan=True) for light in options.light}
-    if options.paste:
-        gan = options.paste == "gan"
-        for yaw in options.views:
-            edits[f"photograph_rotated_{yaw:+g}.png"] = result.edit_photograph(yaw, through_gan=gan)
-        for light in options.light:
-            edits[f"photograph_relit_{light}.png"] = result.edit_photograph(light=light, through_gan=gan)
-    files = result.save(options.output, turntable=not options.no_turntable)
-    files += [write_image(Path(options.output) / name, picture) for name, picture in edits.items()]
     return {
         "output": str(options.output),
         "files": [file.name for file in files],
         "seconds": round(time.perf_counter() - begun, 1),
         **{key: getattr(result.report, key) for key in ("preset", "seed", "psnr_db")},
     }
+
+
+def edits_of(options: argparse.Namespace, result: Reconstruction) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
+    """Name of the file -> what makes the picture, of all that the command line asks for."""
+    for yaw in options.views:
+        yield f"rotated_{yaw:+g}.png", partial(result.rotate, yaw, through_gan=True)
+    for light in options.light:
+        yield f"relit_{light}.png", partial(result.relight, light, through_gan=True)
+    if options.paste:
+        edit = partial(result.edit_photograph, through_gan=options.paste == "gan")
+        for yaw in options.views:
+            yield f"photograph_rotated_{yaw:+g}.png", partial(edit, yaw)
+        for light in options.light:
+            yield f"photograph_relit_{light}.png", partial(edit, light=light)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
 import struct
 from dataclasses import dataclass, field
@@ -18,7 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .pickle_program import check_program, check_storage
 from .verify import ConversionError
+
+MODULES = 10_000
+"""Of a network at most."""
 
 
 class RefusedGlobal(ConversionError):
@@ -40,12 +45,19 @@ class Network:
             module = module.state.get("_modules", {}).get(parent) if isinstance(module, Network) else None
         return module.state.get(name, default) if isinstance(module, Network) else default
 
-    def modules(self, prefix: str = "") -> list[tuple[str, Network]]:
-        """Every module with its dotted name, this one first."""
-        found = [(prefix, self)]
-        for name, child in self._children("_modules").items():
-            if isinstance(child, Network):
-                found += child.modules(f"{prefix}.{name}" if prefix else str(name))
+    def modules(self) -> list[tuple[str, Network]]:
+        """Every module with its dotted name, this one first; ConversionError where they are too many, as where one
+        holds itself."""
+        found, waiting = [], [("", self)]
+        while waiting:
+            name, module = waiting.pop()
+            found.append((name, module))
+            if len(found) > MODULES:
+                raise ConversionError("a network in the pickle has more modules than any network has.")
+            children = [
+                (key, child) for key, child in module._children("_modules").items() if isinstance(child, Network)
+            ]
+            waiting += [(f"{name}.{key}" if name else str(key), child) for key, child in reversed(children)]
         return found
 
     def tensors(self) -> dict[str, Tensor]:
@@ -66,6 +78,9 @@ class Network:
 class _EasyDict(dict):
     """Stands in for ``dnnlib.util.EasyDict``, a dictionary with attribute access."""
 
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
 
 class _NumpyType:
     """Stands in for ``numpy.dtype``: keeps the type's name only."""
@@ -80,8 +95,9 @@ class _NumpyType:
 _NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u1": "<B", "b1": "<?"}
 
 
-def _stand_ins() -> dict[tuple[str, str], Any]:
-    """Fresh stand-ins for one file, so that a file cannot leave a mark on the next one's."""
+def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
+    """Fresh stand-ins for one file of ``size`` bytes, so that a file cannot leave a mark on the next one's."""
+    left = size
 
     def reconstruct_persistent_obj(meta: Any) -> Network:
         if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
@@ -89,9 +105,22 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
         return Network(str(meta.get("class_name")), dict(meta["state"]))
 
     def load_from_bytes(data: bytes) -> Any:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        nonlocal left
+        left -= len(data)
+        if left < 0:
+            raise ConversionError("the pickle reads the same tensor data again and again.")
+        try:
+            check_storage(data)
+        except ConversionError as error:
+            raise RefusedGlobal(str(error).rstrip(".")) from None
+        storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if not isinstance(storage, (torch.TypedStorage, torch.UntypedStorage)):
+            raise RefusedGlobal("tensor data in it holds something that is no tensor")
+        return storage
 
     def rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+        if math.prod(size) > len(storage):
+            raise ConversionError("a tensor in the pickle is larger than its data.")
         return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, None)
 
     def rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
@@ -126,9 +155,9 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, size: int) -> None:
         super().__init__(file)
-        self._known = _stand_ins()
+        self._known = _stand_ins(size)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._known:
@@ -150,7 +179,10 @@ def load_network_pickle(path: str | Path) -> Any:
         raise ConversionError(f"{path} is not there: check the path.")
     try:
         with path.open("rb") as file:
-            return _Unpickler(file).load()
+            size = path.stat().st_size
+            check_program(file, size)
+            file.seek(0)
+            return _Unpickler(file, size).load()
     except RefusedGlobal as error:
         raise RefusedGlobal(f"{path} was refused: {error}.") from None
     except ConversionError as error:

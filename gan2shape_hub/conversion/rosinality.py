@@ -21,6 +21,7 @@ from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
 from .components import with_space
+from .pickle_program import check_torch_file
 from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
 
 MAPPING_GAIN = 0.01
@@ -55,9 +56,12 @@ def load_torch_file(path: str | Path) -> Any:
     if not path.is_file():
         raise ConversionError(f"{path} is not there: check the path.")
     try:
+        check_torch_file(path)
         # Training checkpoints of rosinality carry their command line as an (inert) Namespace.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except ConversionError as error:
+        raise ConversionError(f"{path} was refused: {error}") from None
     except Exception as error:  # torch raises many kinds for damaged files
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted:

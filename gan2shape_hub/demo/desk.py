@@ -14,10 +14,11 @@ from PIL import Image
 from gan2shape_hub.demo import results
 from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.results import DOWNLOADS, Finished
-from gan2shape_hub.demo.runs import Order, Report, Workshop, in_words
+from gan2shape_hub.demo.runs import Order, Report, Workshop
 from gan2shape_hub.demo.shelf import Shelf, Subject
 from gan2shape_hub.demo.visitors import DemoError, Session, Workspace, sentence, told
 from gan2shape_hub.errors import Cancelled
+from gan2shape_hub.plan import in_words
 from gan2shape_hub.results.image_files import to_pil
 
 MAX_WAITING = 8

@@ -142,6 +142,8 @@ class Endpoints:
         Returns:
             The picture: 512 pixels, or the generator's size.
         """
+        if not (abs(right) <= 1 and abs(up) <= 1):
+            raise DemoError(f"right and up are {right:g} and {up:g}, must be between -1 and 1.")
         session, finished = self._result(result_id, request)
         picture = results.relit(finished, (right, up, ambient, diffuse), self.desk.shelf if photographic else None)
         finished.cache["edited"] = picture if photographic else None

@@ -10,7 +10,8 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from gan2shape_hub.demo.runs import Report, in_words
+from gan2shape_hub.demo.runs import Report
+from gan2shape_hub.plan import in_words
 
 TITLE = "GAN2Shape: one picture in, a 3D model out"
 

@@ -323,11 +323,13 @@ def _take() -> dict[str, gr.Component | list[gr.Component]]:
 def _endpoints(endpoints: Endpoints) -> None:
     """Named endpoints, on components that nobody sees."""
     with gr.Column(visible=False):
-        image, picture, file = gr.Image(type="filepath"), gr.Image(), gr.File()
-        seed, number, words = gr.Number(precision=0), gr.Number(), gr.Textbox()
+        # An answer is called as its component's label.
+        image, picture, file = gr.Image(type="filepath"), gr.Image(label="picture"), gr.File(label="file")
+        seed, number, words = gr.Number(precision=0), gr.Number(label="seed"), gr.Textbox(label="words")
         preset, checkpoint, result_id, kind = gr.Textbox(""), gr.Textbox(""), gr.Textbox(""), gr.Textbox("obj")
         run_seed, face = gr.Number(0, precision=0), gr.Number(0, precision=0)
-        tuned, photographic, model, told = gr.Checkbox(False), gr.Checkbox(False), gr.Model3D(), gr.JSON()
+        tuned, photographic = gr.Checkbox(False), gr.Checkbox(False)
+        model, told = gr.Model3D(label="model"), gr.JSON(label="settings")
         variety, right, up = gr.Number(-1), gr.Number(-0.7), gr.Number(0.2)
         ambient, diffuse, yaw, pitch = gr.Number(0.4), gr.Number(0.8), gr.Number(30), gr.Number(0)
         trigger = gr.Button()
@@ -365,7 +367,6 @@ def launch(demo: gr.Blocks, desk: Desk, **options) -> tuple:
         footer_links=["api", "settings"],
         mcp_server=importlib.util.find_spec("mcp") is not None,
         ssr_mode=False,
-        share=False,
         app_kwargs={"middleware": [Middleware(Comings, workspace=desk.workspace)]},
         **options,
     )

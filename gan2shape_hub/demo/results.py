@@ -19,6 +19,7 @@ import trimesh
 from PIL import Image
 from torch import Tensor
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.demo.shelf import Shelf, Subject
 from gan2shape_hub.demo.visitors import DemoError
@@ -262,15 +263,13 @@ def normals_picture(viewer: Viewer) -> Image.Image:
 
 def settings(finished: Finished) -> dict[str, Any]:
     """Everything that repeats the run, with the command line that does."""
-    told = {"command": command(finished), "checkpoint": finished.checkpoint, **finished.result.report.to_dict()}
+    told = {"command": command(finished), **finished.result.report.to_dict(), "checkpoint": public_name(finished)}
     return {**told, "image": finished.subject.name} if finished.subject.is_photograph else told
 
 
 def command(finished: Finished) -> str:
-    """The command that repeats the run; a checkpoint of this clone by its place in it."""
-    subject, options, folder = finished.subject, finished.options, Path(finished.checkpoint)
-    inside = folder.is_absolute() and CLONE in folder.parents
-    checkpoint = folder.relative_to(CLONE).as_posix() if inside else finished.checkpoint
+    """The command that repeats the run, beside the checkpoint's folder."""
+    subject, options = finished.subject, finished.options
     if subject.is_photograph:
         words = [subject.name]
         words += ["--face", str(subject.face_index)] if subject.face_index else []
@@ -278,8 +277,18 @@ def command(finished: Finished) -> str:
         words += ["--tune"] if options["tuned"] else []
     else:
         words = ["--seed", str(subject.item.seed), "--truncation", f"{subject.item.truncation:g}"]
-    words += ["--checkpoint", checkpoint, "--preset", options["preset"], "--run-seed", str(options["seed"])]
+    words += ["--checkpoint", public_name(finished), "--preset", options["preset"], "--run-seed", str(options["seed"])]
     return shlex.join(["gan2shape", "reconstruct", *words, "--output", "out/"])
+
+
+def public_name(finished: Finished) -> str:
+    """The checkpoint: a Hub id; a folder of this clone by its place in it, any other by its name alone, for where it
+    lies on this machine is nobody's business."""
+    folder = user_path(finished.checkpoint)
+    if not folder.is_dir():
+        return finished.checkpoint
+    folder = folder.resolve()
+    return folder.relative_to(CLONE).as_posix() if CLONE in folder.parents else folder.name
 
 
 def make_all(finished: Finished, folder: Path, wanted: Callable[[], bool]) -> Iterator[tuple[str, Path]]:

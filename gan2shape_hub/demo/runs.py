@@ -158,17 +158,6 @@ class Countdown:
         return min(done / whole, 1.0), max(whole - done, 0.0) * pace
 
 
-def in_words(seconds: float) -> str:
-    """A duration as people say it: "2 s", "45 s", "3 min", "1.5 h"."""
-    if seconds < 10:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 90:
-        return f"{5 * round(seconds / 5)} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 # -- the work ----------------------------------------------------------------------------------------------------------
 
 

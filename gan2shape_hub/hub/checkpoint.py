@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.atomic import ExportError, atomic_file, atomic_folder
 from gan2shape_hub.cards import minimal_card
 from gan2shape_hub.config import CategoryConfig, ConfigError
@@ -62,7 +65,7 @@ def save_components(
     Returns the folder. CheckpointError (an OSError) where ``folder`` holds something else or cannot be written,
     ValueError for a component that has no place in a checkpoint.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     index = _index_of(components)
     _check_target(folder, overwrite)
     dtypes = dtype if isinstance(dtype, Mapping) else dict.fromkeys(components, dtype)
@@ -239,10 +242,10 @@ def _build(
     low_memory: bool,
 ) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _at_most(2 * len(files.shape_of) + 100):
             network = cls.from_config(arguments)
-    except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().rstrip(".")
+    except (ValueError, TypeError, IndexError, KeyError, RuntimeError, OverflowError, MemoryError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(f"{folder / CONFIG}: {reason}; correct it, or {UPGRADE}.") from None
     _check_shapes(network, files)
     if not low_memory or _has_unsaved_tensors(network):
@@ -254,6 +257,26 @@ def _build(
         network.to(dtype=dtype)
     network.stored_dtype = files.dtype
     return network.to(device).requires_grad_(False).eval()
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """ValueError once this thread has built a network of more parameters than that: one that a file describes may have
+    millions of layers, which its weights do not have."""
+    builder, left = threading.get_ident(), tensors
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        if threading.get_ident() == builder:
+            left -= 1
+            if left < 0:
+                raise ValueError("it describes more layers than there are weights")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check_shapes(network: nn.Module, files: WeightFiles) -> None:

@@ -53,9 +53,13 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "average_sheet": ("AverageSheet",),
 }
 """Component name -> classes that may fill it."""
-CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *SLOTS})
-"""Names in a folder that are the checkpoint's; all else there is somebody's own."""
+COMPONENT_FILES = (CONFIG, "model.safetensors", "model[.-]*.safetensors", "model.safetensors.index*.json")
+"""Patterns of the files of a component."""
+CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *(f"{slot}/{file}" for slot in SLOTS for file in COMPONENT_FILES)})
+"""Patterns of the files in a folder that are the checkpoint's; all else there is somebody's own."""
 REQUIRED = ("generator",)
+JSON_LIMIT = 16_000_000
+"""Bytes of a JSON file at most; an index of a hundred thousand tensors has fewer."""
 
 UPGRADE = "upgrade the gan2shape-hub package"
 _VARIANT = re.compile(r"[A-Za-z0-9_]+")
@@ -78,7 +82,7 @@ def component_class(slot: str, class_name: Any, file: Path) -> type[Component]:
         raise CheckpointError(
             f"{file} names an unknown component '{slot}': known ones are {', '.join(SLOTS)}; or {UPGRADE}."
         )
-    if class_name not in CLASSES:
+    if not isinstance(class_name, str) or class_name not in CLASSES:
         raise CheckpointError(
             f"{file} asks for the unknown class '{class_name}' as {slot}: known ones are {', '.join(SLOTS[slot])}; "
             f"or {UPGRADE}."
@@ -115,16 +119,34 @@ def file_patterns(variant: str | None, only: tuple[str, ...] | None = None) -> l
 def read_json(file: Path) -> dict[str, Any]:
     """The object in ``file``; CheckpointError where it is missing, not JSON or not an object."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        _check_link(file)
+        if file.stat().st_size > JSON_LIMIT:
+            raise CheckpointError(f"{file} is larger than {JSON_LIMIT:,} bytes: {RESTORE}.")
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except CheckpointError:  # an OSError too
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{file} is missing: {RESTORE}.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{file} is not valid JSON ({error}): {RESTORE}.") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits, nested deeply
+        raise CheckpointError(f"{file} is not valid JSON ({str(error).splitlines()[0]}): {RESTORE}.") from None
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read ({error.strerror}): check its permissions.") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{file} holds a {type(data).__name__} instead of an object: {RESTORE}.")
     return data
+
+
+def _check_link(file: Path) -> None:
+    """CheckpointError where ``file`` is a link out of its folder, other than into the Hub's cache: messages about what
+    it holds would show somebody else's file."""
+    real, folder = file.resolve(), file.parent.resolve()
+    blobs = real.parent.name == "blobs" and real.parent.parent in folder.parents
+    if not (real.is_relative_to(folder) or blobs):
+        raise CheckpointError(f"{file} is a link to another folder: put the file itself there.")
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 RESTORE = "save the checkpoint again, or download it again with force_download=True"

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.cards import MINIMAL, lint_card
 from gan2shape_hub.version import __version__
 
@@ -35,7 +36,7 @@ def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
     Only what belongs to a checkpoint: its files, the card, a licence, pictures beside them and ``figures/``.
     CheckpointError where the checkpoint is not complete.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     index = read_index(folder)
     names = [n for n in (CONFIG, INDEX, CARD, *_EXTRA) if (folder / n).is_file()]
     for slot in index.components:
@@ -89,7 +90,7 @@ def push(
     card that was written for want of a better one does not replace the repository's.
     CheckpointError (an OSError) says what is wrong and what to do about it.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     files = [name for name, _ in files_to_push(folder)]
     for problem in card_problems(folder):
         raise CheckpointError(f"{folder / CARD} breaks the Hub's rules, {problem.rstrip('.')}: correct it.")

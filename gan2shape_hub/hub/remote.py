@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.version import __version__
 
 from .errors import CheckpointError
@@ -58,7 +59,7 @@ def resolve(
     inside = Path(subfolder or "")
     if inside.is_absolute() or ".." in inside.parts:
         raise ValueError(f"subfolder is '{subfolder}', must be a path inside of the checkpoint's folder or repository.")
-    folder = Path(name_or_folder).expanduser()
+    folder = user_path(name_or_folder)
     if folder.is_dir():
         return folder / inside
     name = os.fspath(name_or_folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +68,22 @@ def write_weights(
     shards = split.filename_to_tensors or {weights_name(variant).format(suffix=""): []}
     for file, names in shards.items():
         # One metadata key only: the order of several is not reproducible.
-        save_file(_unshared({name: cast[name] for name in names}), folder / file, metadata={"format": "pt"})
+        _save(_unshared({name: cast[name] for name in names}), folder / file)
     if split.is_sharded:
         index = {"metadata": {"total_size": split.metadata["total_size"]}, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
         (folder / shard_index_name(variant)).write_text(text, encoding="utf-8")
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write ``file``; what the system refuses is the OSError it is, which safetensors wraps in words of its own."""
+    try:
+        save_file(tensors, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -152,13 +165,18 @@ def _read_header(file: Path) -> dict[str, _Entry]:
         header.pop("__metadata__", None)
         held = {name: (tuple(int(n) for n in entry["shape"]), str(entry["dtype"])) for name, entry in header.items()}
         expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise CheckpointError(f"{file} is not a safetensors file (its header is damaged): {RESTORE}.") from None
     if size < expected:
         raise CheckpointError(f"{file} is truncated ({size} of {expected} bytes): {RESTORE}.")
     if size > expected:
         raise CheckpointError(f"{file} is damaged ({size} bytes instead of {expected}): {RESTORE}.")
     return held
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all is finite, without memory of its own: NaN is both extremes wherever it occurs."""
+    return tensor.numel() == 0 or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def read_weights(files: WeightFiles, *, dtype: torch.dtype | None, device: torch.device) -> dict[str, Tensor]:
@@ -173,6 +191,8 @@ def read_weights(files: WeightFiles, *, dtype: torch.dtype | None, device: torch
             with safe_open(file, framework="pt", device="cpu") as stream:
                 tensor = stream.get_tensor(name)
                 keep = dtype is None or not tensor.is_floating_point()
+                if tensor.is_floating_point() and not _finite(tensor):
+                    raise CheckpointError(f"{file} holds NaN or infinity in tensor '{name}': {RESTORE}.")
                 # Always a fresh allocation: a view of the mapped file is neither aligned (libraries then choose other
                 # kernels, whose last bits differ) nor safe if the file changes.
                 state[name] = tensor.to(device, tensor.dtype if keep else dtype, copy=True)

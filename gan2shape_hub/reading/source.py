@@ -6,11 +6,11 @@ import io
 import os
 import stat
 import time
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.cancel import place_to_stop
 from gan2shape_hub.errors import InputError
 
@@ -45,7 +45,7 @@ def open_path(path: str | os.PathLike[str]) -> BinaryIO:
     if text.lower().startswith("file://"):
         text = url2pathname(urlsplit(text).path)
     try:
-        place = Path(text).expanduser()
+        place = user_path(text)
         status = place.stat()
         if stat.S_ISDIR(status.st_mode):
             raise InputError(f"'{path}' is a folder: pass the path of an image file.", code="not-found")

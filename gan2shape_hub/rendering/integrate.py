@@ -138,7 +138,7 @@ def _cosines(n: int, like: Tensor) -> Tensor:
     place, order = torch.arange(n, dtype=torch.float64) + 0.5, torch.arange(n, dtype=torch.float64)
     matrix = torch.cos(math.pi / n * place[None] * order[:, None]) * math.sqrt(2 / n)
     matrix[0] /= math.sqrt(2)
-    return matrix.to(like)
+    return matrix.to(like.dtype).to(like.device)  # not every device has float64
 
 
 def _blocks(values: Tensor, side: int) -> Tensor:

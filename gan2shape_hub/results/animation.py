@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gan2shape_hub.arguments import require
 from gan2shape_hub.atomic import atomic_file
+from gan2shape_hub.errors import MissingPackage
 
 
 def video_available() -> bool:
@@ -20,6 +22,13 @@ def video_available() -> bool:
     except ImportError:
         return False
     return "libx264" in av.codecs_available
+
+
+def check_video() -> None:
+    """MissingPackage where MP4 cannot be written, before any frame is drawn."""
+    require("av", "video", "a turntable as MP4")
+    if not video_available():
+        raise MissingPackage("this build of av cannot write H.264: install av from the index, or pass video=False.")
 
 
 def write_animation(

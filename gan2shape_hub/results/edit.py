@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.arguments import finite, is_many, plain
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.shading import Light, normals_from_depth
@@ -77,27 +79,45 @@ def preset_light(name: str, like: Tensor | None = None) -> Light:
     return make_light(x, y, ambient, diffuse, direction_z=z, like=like)
 
 
-LightLike = str | tuple[float, float] | Light
-"""A preset's name (left, right, top, below, rim, flat), a direction (x, y) that the rays travel, or a Light."""
+LightLike = str | Sequence[float] | Light
+"""A preset's name (left, right, top, below, rim, flat), a direction (x, y) or (x, y, z) that the rays travel, or a
+Light."""
 
 
 def as_light(light: LightLike, like: Tensor | None = None) -> Light:
     """The Light, batch of one, that ``light`` means; ValueError where it means none."""
     if isinstance(light, Light):
-        return light
+        if len(light.direction) != 1:
+            raise ValueError(f"light holds {len(light.direction)} lights, must hold one: pass several as a list.")
+        return light if like is None else Light(*(getattr(light, f.name).to(like) for f in dataclasses.fields(light)))
     if isinstance(light, str):
         return preset_light(light, like=like)
-    x, y = light
-    return make_light(x, y, ambient=0.4, diffuse=0.75, like=like)
+    direction = list(plain(light)) if is_many(light) else []
+    if len(direction) not in (2, 3):
+        raise ValueError(
+            f"light is {light!r}, must be {', '.join(LIGHT_PRESETS)}, a direction (x, y) or (x, y, z), or a Light."
+        )
+    x, y, z = (*(finite(value, "light direction") for value in direction), 1.0)[:3]
+    return make_light(x, y, ambient=0.4, diffuse=0.75, direction_z=z, like=like)
+
+
+def several_lights(light: LightLike | Sequence[LightLike]) -> list[LightLike] | None:
+    """The lights of a sequence of them; None where ``light`` is a single one."""
+    if isinstance(light, Light) or not is_many(light):
+        return None
+    lights = list(plain(light))
+    single = lights and not any(isinstance(item, (str, Light)) or is_many(item) for item in lights)
+    return None if single else lights
 
 
 def paired_angles(
     yaw: float | Sequence[float], pitch: float | Sequence[float]
 ) -> tuple[list[float], list[float], bool]:
-    """Both as lists of the same length, and whether both were single numbers; ValueError where the lengths differ."""
-    single = not isinstance(yaw, Sequence) and not isinstance(pitch, Sequence)
-    yaws = list(yaw) if isinstance(yaw, Sequence) else [yaw]
-    pitches = list(pitch) if isinstance(pitch, Sequence) else [pitch]
+    """Both, in degrees, as lists of the same length, and whether both were single numbers; ValueError where the lengths
+    differ or something is no finite number. Sequences may be arrays and tensors."""
+    single = not is_many(yaw) and not is_many(pitch)
+    yaws = [finite(value, "yaw_deg") for value in (plain(yaw) if is_many(yaw) else [yaw])]
+    pitches = [finite(value, "pitch_deg") for value in (plain(pitch) if is_many(pitch) else [pitch])]
     n = max(len(yaws), len(pitches))
     yaws, pitches = yaws * n if len(yaws) == 1 else yaws, pitches * n if len(pitches) == 1 else pitches
     if len(yaws) != len(pitches):
@@ -127,6 +147,7 @@ def rotate_poses(
     """
     if len(angles_deg) == 0:
         raise ValueError("angles_deg is empty, must hold at least one (yaw, pitch) pair.")
+    angles_deg = [(finite(yaw, "yaw_deg"), finite(pitch, "pitch_deg")) for yaw, pitch in angles_deg]
     if start is None:
         start = Pose.identity(1)
     like = start.rotation

@@ -75,7 +75,7 @@ def write_image(path: str | Path, image: Image.Image, text: dict[str, str] | Non
 
 @dataclass(frozen=True)
 class DepthScale:
-    """How a 16-bit depth PNG stores depth: depth = near + (value - 1) / 65534 * (far - near); value 0 is no data."""
+    """How a 16-bit depth PNG stores depth: depth = far - (value - 1) / 65534 * (far - near); value 0 is no data."""
 
     near: float
     far: float
@@ -84,27 +84,28 @@ class DepthScale:
 def write_depth_png(
     path: str | Path, depth: Tensor, *, mask: Tensor | None = None, near: float | None = None, far: float | None = None
 ) -> DepthScale:
-    """16-bit greyscale PNG, larger is further; its scale is in the PNG's text fields (`DepthScale`).
+    """16-bit greyscale PNG, near bright and far dark as in `depth_to_pil`; its scale is in the PNG's text fields
+    (`DepthScale`).
 
     Args:
         depth: (H, W) scene units.
         mask: (H, W); outside it, and where depth is not finite, the value is 0 (no data).
-        near, far: depths stored as 1 and 65535; None takes the smallest and largest valid depth.
+        near, far: depths stored as 65535 and 1; None takes the smallest and largest valid depth.
     """
-    values = depth.detach().double().cpu().numpy()
+    values = depth.detach().cpu().double().numpy()
     valid = np.isfinite(values)
     if mask is not None:
         valid &= mask.detach().cpu().reshape(values.shape).numpy() > 0.5
     known = values[valid] if valid.any() else np.zeros(1)
     near = float(known.min()) if near is None else near
     far = float(known.max()) if far is None else far
-    unit = np.where(valid, (values - near) / max(far - near, 1e-12), 0).clip(0, 1)
+    unit = np.where(valid, (far - values) / max(far - near, 1e-12), 0).clip(0, 1)
     stored = np.where(valid, np.round(unit * 65534) + 1, 0).astype(np.uint16)
     text = {
-        "depth_near": repr(near),
-        "depth_far": repr(far),
-        "depth_formula": "depth = depth_near + (value - 1) / 65534 * (depth_far - depth_near); value 0 is no data",
-        "depth_unit": "scene units along the viewing axis, larger is further",
+        "depth_at_1": repr(far),
+        "depth_at_65535": repr(near),
+        "depth_formula": "depth = depth_at_1 + (value - 1) / 65534 * (depth_at_65535 - depth_at_1); value 0 is no data",
+        "depth_unit": "scene units along the viewing axis, larger depths are further",
     }
     write_image(path, Image.fromarray(stored), text)
     return DepthScale(near, far)
@@ -113,9 +114,9 @@ def write_depth_png(
 def read_depth_png(path: str | Path) -> np.ndarray:
     """(H, W) float64 depth of a file by `write_depth_png`; NaN where it holds no data."""
     with Image.open(path) as image:
-        near, far = float(image.text["depth_near"]), float(image.text["depth_far"])
+        first, last = float(image.text["depth_at_1"]), float(image.text["depth_at_65535"])
         stored = np.asarray(image).astype(np.float64)
-    return np.where(stored > 0, near + (stored - 1) / 65534 * (far - near), np.nan)
+    return np.where(stored > 0, first + (stored - 1) / 65534 * (last - first), np.nan)
 
 
 def write_depth_npy(path: str | Path, depth: Tensor) -> Path:

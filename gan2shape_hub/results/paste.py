@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gan2shape_hub.arguments import finite
 from gan2shape_hub.records import Alignment
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.texture import smooth
@@ -34,6 +35,7 @@ def paste(
     Raises:
         ValueError: ``feather`` is out of range, or ``edited`` is not square.
     """
+    feather = finite(feather, "feather")
     if not 0 <= feather <= 0.5:
         raise ValueError(f"feather is {feather}, must be between 0 and 0.5.")
     square = (to_pil(edited) if isinstance(edited, Tensor) else edited).convert("RGB")

@@ -12,6 +12,7 @@ import trimesh
 from PIL import Image
 from torch import Tensor
 
+from gan2shape_hub.arguments import whole
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering import (
     Light,
@@ -37,6 +38,8 @@ MESH_SIDE = 256
 
 FRAME_SIDE = 512
 """Side to which the geometry of a view is drawn; larger pictures interpolate it, so that they cost what pixels cost."""
+MAX_SIZE = 8192
+"""Pixels of a picture's side that are drawn at most: 200 MB each, and as much again for every layer."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class Viewer:
         supersample: int = 2,
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view (see ``Reconstruction.render``)."""
+        size = whole(size, "size", 1, MAX_SIZE)
         poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(self.sheet))
         clay = shaded_only and light is not None
         rendered = render_mesh(
@@ -193,6 +197,7 @@ class Viewer:
     @torch.no_grad()
     def redraw(self, pose: Pose, light: LightLike | None, size: int) -> Image.Image:
         """The photograph's own pixels, seen from ``pose`` under ``light`` (None: its own), in its square."""
+        size = whole(size, "size", 1, MAX_SIZE)
         texture = None if pose.close_to(self.pose) else resized_texture(self.texture, size)
         return self.frame(pose, size).draw(texture, None if light is None else self.relighting(light))
 

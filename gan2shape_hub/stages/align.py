@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from gan2shape_hub.arguments import whole
 from gan2shape_hub.config import AlignConfig
 from gan2shape_hub.errors import InputError, InputWarning
 from gan2shape_hub.models.face_detector import (
@@ -97,10 +98,11 @@ def align_face(
             code="no-face",
             smallest_px=upright,
         )
-    if face_index is not None and not 0 <= face_index < len(found):
+    face_index = 0 if face_index is None else whole(face_index, "face_index", -(2**63), 2**63)
+    if not 0 <= face_index < len(found):
         only = "one face: leave it out" if len(found) == 1 else f"{len(found)} faces: pass 0 to {len(found) - 1}"
         raise InputError(f"face_index is {face_index}, but {name} shows {only}, 0 is the largest.", code="no-such-face")
-    face, matrix = found[face_index or 0]
+    face, matrix = found[face_index]
     if face.size < config.min_face_px:
         raise InputError(
             f"the face in {name} is only {face.size:.0f} pixels large, must be at least {config.min_face_px:g}: use a "

@@ -234,7 +234,7 @@ def latent_directions(generator: Generator, samples: int = 4096) -> Tensor:
     plus the mean, are distributed as the mapping network's outputs are (to second order)."""
     mean = generator.latent_mean
     w = sample_latents(generator, samples, torch.Generator().manual_seed(0))
-    offsets = (w - mean).double().cpu()
+    offsets = (w - mean).cpu().double()
     values, vectors = torch.linalg.eigh(offsets.T @ offsets / samples)
     deviations = values.clamp_min(float(values[-1]) * 1e-6).sqrt()
     return (vectors * deviations).T.flip(0).float().to(mean.device)

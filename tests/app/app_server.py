@@ -53,13 +53,13 @@ def chromium() -> Iterator:
 
 
 @contextmanager
-def served(*checkpoints: str | Path, root: Path) -> Iterator[tuple[str, Desk]]:
+def served(*checkpoints: str | Path, root: Path, **options) -> Iterator[tuple[str, Desk]]:
     """The address of a running demo, and its desk."""
     root.mkdir(parents=True, exist_ok=True)
     before = os.environ.get("GRADIO_TEMP_DIR")
     desk = Desk(Workspace(root), Shelf([str(c) for c in checkpoints]))
     demo = layout.build(desk)
-    _, address, _ = layout.launch(demo, desk, prevent_thread_lock=True, quiet=True)
+    _, address, _ = layout.launch(demo, desk, prevent_thread_lock=True, quiet=True, **options)
     try:
         yield address, desk
     finally:

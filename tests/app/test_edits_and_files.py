@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +98,8 @@ def test_the_settings_repeat_the_run_from_the_command_line(finished, tmp_path, m
     path = results.file_of(result, tmp_path, "settings")
     words = shlex.split(json.loads(path.read_text())["command"])
     assert words[:2] == ["gan2shape", "reconstruct"]
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(Path(result.checkpoint).parent)
+    words[-1] = str(tmp_path / "out")
     assert cli.main([*words[1:], "--no-turntable", "--quiet"]) == 0
     again = np.load(tmp_path / "out" / "depth.npy")
     assert np.allclose(again, result.result.view_depth.numpy(), atol=1e-6)

@@ -11,6 +11,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from gan2shape_hub.cli.demo import checker
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -41,15 +43,26 @@ def test_the_documented_endpoints_and_no_others_are_public(client):
     assert set(named) == {"/reconstruct", "/relight", "/rotate", "/sample", "/download", "/stop"}
     arguments = [p["parameter_name"] for p in named["/relight"]["parameters"]]
     assert arguments == ["result_id", "right", "up", "ambient", "diffuse", "photographic"]
+    answers = {name: [answer["label"] for answer in endpoint["returns"]] for name, endpoint in named.items()}
+    assert answers == {
+        "/reconstruct": ["model", "picture", "settings"],
+        "/relight": ["picture"],
+        "/rotate": ["picture"],
+        "/sample": ["picture", "seed"],
+        "/download": ["file"],
+        "/stop": ["words"],
+    }
 
 
-def test_reconstruct_a_generated_image(result):
+def test_reconstruct_a_generated_image(result, tmp_path_factory):
     model, picture, told = result
     assert len(trimesh.load(model, force="mesh").faces) > 8
     assert pixels(picture).std() > 1
     assert told["preset"] == "fast"
     assert "--seed 5 " in told["command"]
     assert len(told["result_id"]) > 16
+    assert told["checkpoint"] == "checkpoint"
+    assert str(tmp_path_factory.getbasetemp()) not in str(told), "where it lies on the server is nobody's business"
 
 
 def test_reconstruct_a_photograph(client, tmp_path):
@@ -95,6 +108,7 @@ def test_downloads(client, result):
         ("/reconstruct", {}, "either an image or the seed"),
         ("/reconstruct", {"seed": 1, "preset": "paper"}, "preset is 'paper'"),
         ("/reconstruct", {"seed": -1}, "seed is -1"),
+        ("/relight", {"right": 5}, "and up are 5 and 0.2"),
         ("/rotate", {"result_id": "guessed"}, "no result of that id"),
         ("/sample", {"seed": 1, "checkpoint": "no/such-checkpoint"}, "no/such-checkpoint"),
     ],
@@ -107,3 +121,14 @@ def test_mistakes_are_answered_by_a_sentence(client, endpoint, arguments, senten
 def test_a_new_client_has_no_result_of_its_own(server, result):
     with pytest.raises(AppError, match="no result yet"):
         Client(server[0], verbose=False).predict(yaw=10, api_name="/rotate")
+
+
+def test_with_a_password_only_who_knows_it_comes_in(tmp_path):
+    checkpoint = save_tiny(tiny_pipeline(), tmp_path / "checkpoint")
+    with served(checkpoint, root=tmp_path / "work", auth=checker("secret")) as (address, _):
+        with pytest.raises(ValueError, match="Could not login"):
+            Client(address, verbose=False, auth=("me", "guessed"))
+        client = Client(address, verbose=False, auth=("me", "secret"), download_files=str(tmp_path))
+        assert client.predict(seed=1, api_name="/sample")[1] == 1
+    assert checker(None) is None
+    assert checker("") is None

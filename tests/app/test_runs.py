@@ -17,10 +17,10 @@ from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.demo.desk import MAX_WAITING
 from gan2shape_hub.demo.results import Finished
-from gan2shape_hub.demo.runs import Countdown, Order, Speeds, in_words, stream
+from gan2shape_hub.demo.runs import Countdown, Order, Speeds, stream
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.errors import Cancelled
-from gan2shape_hub.plan import Images, step
+from gan2shape_hub.plan import Images, in_words, step
 from gan2shape_hub.records import Progress
 from gan2shape_hub.run import StepRecord
 

@@ -1,11 +1,14 @@
 """NVIDIA pickles: written as the original writes them, read without running anything."""
 
 import collections
+import contextlib
 import io
 import os
 import pickle
 import sys
+import time
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,9 @@ import stylegan2_originals as originals
 import torch
 
 from gan2shape_hub.cli import convert as cli
-from gan2shape_hub.conversion import nvidia
+from gan2shape_hub.conversion import nvidia, restricted_pickle
 from gan2shape_hub.conversion.restricted_pickle import Network, RefusedGlobal, load_network_pickle
+from gan2shape_hub.conversion.rosinality import load_torch_file
 from gan2shape_hub.conversion.verify import ConversionError
 
 WIDTHS, SIZE, DIM = [12, 10, 8, 8], 32, 16
@@ -265,3 +269,113 @@ def test_truncated_pickle(tmp_path):
         path.write_bytes(whole[:part])
         with pytest.raises(ConversionError, match="not a readable network pickle"):
             load_network_pickle(path)
+
+
+# -- bombs: small files that ask for much ----------------------------------------------------------------------------
+
+
+def shared_modules(depth):
+    """A network of 2 to the power of ``depth`` paths, each module of which is written once."""
+    module = network("Layer", {})
+    for _ in range(depth):
+        module = network("Layer", {}, submodules={"a": module, "b": module})
+    return module
+
+
+def nested_tuples(depth):
+    value = (1, 2)
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+def storage_of(objects):
+    """Bytes as those of a tensor's data, with other objects in their place."""
+    stream = io.BytesIO()
+    torch.save(objects, stream, _use_new_zipfile_serialization=False)
+    return Call("torch.storage", "_load_from_bytes", stream.getvalue())
+
+
+MANY = Call("torch.storage", "_load_from_bytes", torch.ones(64).storage().__reduce__()[1][0])
+BOMBS = {
+    "shared modules": (lambda: {"G_ema": shared_modules(22)}, "more modules"),
+    "nested tuples": (lambda: {"G_ema": nested_tuples(30)}, "nests tuples"),
+    "far memo": (lambda: b"\x80\x02]r\xff\xff\xff\x7f.", "more steps"),
+    "many steps": (lambda: b"\x80\x02" + b"N0" * 1_000_001 + b"N.", "more steps"),
+    "long bytes": (lambda: b"\x80\x04\x8e\x00\x00\x00\x00\x02\x00\x00\x00abc.", "damaged"),
+    "long array": (lambda: b"\x80\x05\x96\x00\x00\x00\x00\x02\x00\x00\x00abc.", "damaged"),
+    "long frame": (lambda: b"\x80\x04\x95\x00\x00\x00\x00\x02\x00\x00\x00N.", "damaged"),
+    "long number": (lambda: b"\x80\x02\x8b\xff\xff\xff\x7f\x01.", "damaged"),
+    "tuples as data": (lambda: {"G_ema": storage_of(nested_tuples(30))}, "nests tuples"),
+    "a tensor's call as data": (lambda: {"G_ema": storage_of(torch.ones(2))}, "no tensor"),
+    "a type as data": (lambda: {"G_ema": storage_of(torch.float32)}, "no tensor"),
+}
+
+
+def dumped(value):
+    return value if isinstance(value, bytes) else pickle.dumps(value, protocol=4)
+
+
+@pytest.mark.parametrize("name", sorted(BOMBS))
+def test_small_files_cannot_ask_for_much(tmp_path, name):
+    make, words = BOMBS[name]
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(dumped(make()))
+    assert path.stat().st_size < 3_000_000
+    begun = time.process_time()
+    with pytest.raises(ConversionError, match=words):
+        load_network_pickle(path)["G_ema"].tensors()
+    assert time.process_time() - begun < 20
+
+
+def test_data_that_is_read_again_and_again_is_refused(tmp_path):
+    path, data = tmp_path / "bomb.pkl", MANY.args[0]
+    # data once, and then a call for each of the names that read it out of the memo
+    program = b"\x80\x03]q\x00(ctorch.storage\n_load_from_bytes\nq\x01B" + len(data).to_bytes(4, "little") + data
+    program += b"q\x02\x85R" + b"h\x01h\x02\x85R" * 100 + b"e."
+    path.write_bytes(program)
+    with pytest.raises(ConversionError, match="again and again"):
+        load_network_pickle(path)
+
+
+def test_a_tensor_larger_than_its_data_is_refused(tmp_path):
+    path = tmp_path / "bomb.pkl"
+    huge = Call("torch._utils", "_rebuild_tensor_v2", torch.ones(2).storage(), 0, (2**40,), (0,), False, {})
+    path.write_bytes(pickle.dumps({"G_ema": huge}))
+    with pytest.raises(ConversionError, match="larger than its data"):
+        load_network_pickle(path)
+
+
+def test_files_leave_no_mark_on_torch(tmp_path):
+    """BUILD sets attributes on whatever is on the stack: on nothing that outlives the file."""
+    path = tmp_path / "mark.pkl"
+    for program in (
+        b"ctorch.storage\n_load_from_bytes\n}X\x04\x00\x00\x00markK\x01sb.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n}X\x04\x00\x00\x00markK\x01sb.",
+        b"ccollections\nOrderedDict\nN}X\x04\x00\x00\x00markK\x01s\x86b.",
+        b"cbuiltins\nset\nN}X\x04\x00\x00\x00markK\x01s\x86b.",
+        b"cdnnlib.util\nEasyDict\nN}X\x04\x00\x00\x00markK\x01s\x86b.",
+    ):
+        path.write_bytes(b"\x80\x02" + program)
+        with contextlib.suppress(ConversionError):
+            load_network_pickle(path)
+    owners = (torch.load, torch.storage._load_from_bytes, torch._utils._rebuild_tensor_v2, torch.UntypedStorage)
+    assert not any(
+        hasattr(owner, "mark") for owner in (*owners, collections.OrderedDict, set, restricted_pickle._EasyDict)
+    )
+
+
+def test_torch_files_that_ask_for_much_are_refused(tmp_path, capsys):
+    whole, path = tmp_path / "whole.pt", tmp_path / "bomb.pt"
+    torch.save({"g_ema": {"x": torch.zeros(1000)}}, whole)
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    with pytest.raises(ConversionError, match=r"bomb\.pt was refused: it is compressed"):
+        load_torch_file(path)
+    for new in (True, False):
+        torch.save({"g_ema": nested_tuples(30)}, path, _use_new_zipfile_serialization=new)
+        with pytest.raises(ConversionError, match="nests tuples"):
+            load_torch_file(path)
+        torch.save({"g_ema": {"x": torch.ones(3)}}, path, _use_new_zipfile_serialization=new)
+        assert torch.equal(load_torch_file(path)["g_ema"]["x"], torch.ones(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -235,13 +236,17 @@ def test_replaced_as_a_whole_but_for_what_is_not_ours(folder):
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("ref")
     (folder / "figures").mkdir()
+    (folder / "generator" / "notes.txt").write_text("somebody's")
+    (folder / "view_net" / "curves.png").write_bytes(b"somebody's")
     card = (folder / "README.md").read_text() + "\nOur own words.\n"
     (folder / "README.md").write_text(card)
     hub.save_components(folder, tiny_config(), {"generator": tiny_generator()}, variant="fp16", dtype=torch.float16)
     assert sorted(p.name for p in folder.iterdir()) == [
-        ".git", "README.md", "config.json", "figures", "generator", "model_index.json",
+        ".git", "README.md", "config.json", "figures", "generator", "model_index.json", "view_net",
     ]  # fmt: skip
-    assert sorted(p.name for p in (folder / "generator").iterdir()) == ["config.json", "model.fp16.safetensors"]
+    left = sorted(p.name for p in (folder / "generator").iterdir())
+    assert left == ["config.json", "model.fp16.safetensors", "notes.txt"]
+    assert [p.name for p in (folder / "view_net").iterdir()] == ["curves.png"]
     assert (folder / ".git" / "HEAD").read_text() == "ref"
     assert (folder / "README.md").read_text() == card
 
@@ -295,3 +300,24 @@ def test_variant_is_a_plain_word(tmp_path, variant):
     with pytest.raises(ValueError, match="variant"):
         hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()}, variant=variant)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def small_files():
+    """A system on which no file may be larger than 4 kB."""
+    resource = pytest.importorskip("resource")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_the_old_checkpoint(light, small_files):
+    before = {path: path.read_bytes() for path in light.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"^cannot write '[^']*light' \(file too large\): choose [^.]*\.$"):
+        hub.save_components(light, tiny_config(), {"generator": tiny_generator(seed=1)})
+    with pytest.raises(CheckpointError, match=r"^cannot write '[^']*README.md' \(file too large\): choose [^.]*\.$"):
+        hub.write_card(light, "x" * 10_000)
+    assert {path: path.read_bytes() for path in light.rglob("*") if path.is_file()} == before
+    assert [path.name for path in light.parent.iterdir() if path.name.startswith(".")] == []

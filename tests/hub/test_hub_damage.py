@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_config, tiny_generator, tiny_pipeline
+from safetensors.torch import load_file, save_file
 
 from gan2shape_hub import hub
 from gan2shape_hub.hub import CheckpointError
@@ -55,6 +56,27 @@ def extra_tensor(folder: Path) -> None:
 def wrong_header(folder: Path) -> None:
     header = b'{"a": {"dtype": "F32"}}'
     (folder / "generator" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def header_of(folder: Path, text: str) -> None:
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text.encode())
+
+
+def linked(folder: Path) -> None:
+    secret = folder.parent / "secret.json"
+    secret.write_text('{"password": 1}')
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(secret)
+
+
+def poisoned(folder: Path, value: float) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    name = min(name for name in tensors if tensors[name].numel() > 1)
+    tensors[name].view(-1)[1] = value
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+DEEP = "[" * 100_000
 
 
 def outside(folder: Path) -> None:
@@ -121,6 +143,33 @@ DAMAGES = {
     ),
     "unknown config key": (lambda f: edit(f / "config.json", fov=10), ("config.json", "unknown key 'fov'")),
     "not JSON": (lambda f: (f / "config.json").write_text("{"), ("config.json is not valid JSON",)),
+    "nested deeply": (lambda f: (f / "config.json").write_text(DEEP), ("config.json is not valid JSON",)),
+    "nested deeply inside": (
+        lambda f: (f / "generator/config.json").write_text('{"a": ' + DEEP),
+        ("generator/config.json is not valid JSON",),
+    ),
+    "nested header": (lambda f: header_of(f, '{"a": ' + DEEP), (WEIGHTS, "its header is damaged")),
+    "endless shape": (
+        lambda f: header_of(f, '{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}'),
+        (WEIGHTS, "its header is damaged"),
+    ),
+    "class of a list": (lambda f: edit(f / "model_index.json", generator=["A"]), ("unknown class '['A']'",)),
+    "class of an object": (lambda f: edit(f / "model_index.json", generator={}), ("unknown class '{}'",)),
+    "class of a number": (lambda f: edit(f / "generator/config.json", _class_name=[1]), ("configuration of a [1]",)),
+    "endless number": (
+        lambda f: (f / "config.json").write_text('{"image_size": 1' + "0" * 10_000 + "}"),
+        ("config.json is not valid JSON",),
+    ),
+    "no number": (lambda f: (f / "config.json").write_text('{"image_size": NaN}'), ("NaN is no number",)),
+    "endless file": (lambda f: (f / "config.json").write_bytes(b" " * 20_000_000), ("larger than 16,000,000 bytes",)),
+    "endless layers": (
+        lambda f: edit(f / "generator/config.json", taps=[[32, 2, [4] * 100_000]]),
+        ("generator/config.json", "more layers than there are weights"),
+    ),
+    "huge layers": (lambda f: edit(f / "generator/config.json", channels=[2**62] * 4), ("generator/config.json",)),
+    "link": (linked, ("config.json is a link to another folder",)),
+    "NaN": (lambda f: poisoned(f, float("nan")), (WEIGHTS, "NaN or infinity in tensor '")),
+    "infinity": (lambda f: poisoned(f, float("-inf")), (WEIGHTS, "NaN or infinity in tensor '")),
     "not an object": (lambda f: (f / "model_index.json").write_text("[]"), ("model_index.json holds a list",)),
 }
 
@@ -135,6 +184,8 @@ def test_one_sentence_names_the_file_and_the_remedy(light, damage):
     assert isinstance(caught.value, OSError)
     assert "\n" not in message
     assert message.endswith(".")
+    assert "password" not in message
+    assert len(message) < 1000
     for word in words:
         assert word in message
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from gan2shape_hub import hub
 from gan2shape_hub.cli import convert
+from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
@@ -84,13 +85,16 @@ def clone(tmp_path, monkeypatch) -> Path:
         Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(photos / f"{k}.png")
     (tmp_path / "model_cards").mkdir()
     shutil.copy(ROOT / "model_cards" / "cat.yaml", tmp_path / "model_cards")
+    monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)  # of networks that are made anew
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def shorten(folder: Path) -> None:
-    """Edit the schedules in config.json, as the page says one may."""
+    """Edit the schedules in config.json, as the page says one may, and the side of the networks' images, which need not
+    be four times that of the generator's."""
     config = json.loads((folder / "config.json").read_text())
+    config["image_size"] = SIZE
     for name in config["schedules"]:
         config["schedules"][name] = dataclasses.asdict(tiny_config().schedules["fast"])
     (folder / "config.json").write_text(json.dumps(config))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import animation, image_files, mesh_files
+from gan2shape_hub.results.export import export_scene
 from gan2shape_hub.results.mesh import build_mesh
 
 QUADRANTS = {(0, 0): (255, 0, 0), (1, 0): (0, 255, 0), (0, 1): (0, 0, 255), (1, 1): (255, 255, 255)}
@@ -138,8 +139,9 @@ def test_depth_survives_npy_and_png(tmp_path):
     assert np.abs(back[5:] - depth.numpy()[5:]).max() <= (scale.far - scale.near) / 65534
     values = np.asarray(Image.open(tmp_path / "depth.png"))
     near, far = (depth[5:] == depth[5:].min()).numpy(), (depth[5:] == depth[5:].max()).numpy()
-    assert (values[5:][near] == 1).all(), "larger is further"
-    assert (values[5:][far] == 65535).all()
+    assert (values[5:][near] == 65535).all(), "near is bright, as in every picture of depth"
+    assert (values[5:][far] == 1).all(), "and what is not known is darker than the furthest"
+    assert (values[:5] == 0).all()
 
 
 def test_a_constant_or_empty_depth_map_is_no_crash(tmp_path):
@@ -249,3 +251,10 @@ def test_meshes_are_written_without_scipy(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "scipy" not in done.stderr
     assert {file.name for file in tmp_path.iterdir()} >= {"a.glb", "a.obj", "a.ply"}
+
+
+def test_a_video_without_its_package_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
+    with pytest.raises(ImportError, match=r"^a turntable as MP4 needs av: pip install 'gan2shape-hub\[video\]'\.$"):
+        export_scene(tmp_path / "out", None, video=True)
+    assert list(tmp_path.iterdir()) == []
