@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -74,4 +76,6 @@ def make_accelerator(device: torch.device | str | None = None, mixed_precision: 
     ValueError where the process has one of another precision already.
     """
     on_cpu = device is not None and torch.device(device).type == "cpu"
-    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    # Phases in which one process works alone may take longer than the half hour that is the default.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu, kwargs_handlers=[patience])
