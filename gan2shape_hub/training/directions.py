@@ -82,13 +82,13 @@ def find_view_directions(
         measured: of the first so many latents the step is measured.
 
     Returns:
-        None, with a line to ``log``, where a step turns the object by less than ``smallest_step_deg``.
+        None, with a line to ``log``, where a step turns the object by ``smallest_step_deg`` or less.
     """
     directions = view_directions(normalised_components(generator, latents), views, ridge)
     angle = config.camera.view_angle_deg
     units = [measure_step(latents[:measured], directions, axis, sheet, generator, config) for axis in (PITCH, YAW)]
     log(f"a step along pitch, yaw is {units[0] * angle:.1f}, {units[1] * angle:.1f} degrees")
-    if min(abs(unit) for unit in units) * angle < smallest_step_deg:
+    if min(abs(unit) for unit in units) * angle <= smallest_step_deg:
         log("no direction of W turns the object")
         return None
     return ViewDirections(directions, directions.new_tensor(units))

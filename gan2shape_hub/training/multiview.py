@@ -1,4 +1,4 @@
-"""One shape has to explain how a generated head looks when the generator turns it: the loss of joint pretraining.
+"""One shape has to explain how a generated head looks when the generator turns it: the losses on turned views.
 
 The method's third step asks that one shape explain all projected views under an albedo and a light that networks
 predict. Over many identities those stay blurred for long, and a blurred texture teaches little shape. Here a view

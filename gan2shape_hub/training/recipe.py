@@ -128,7 +128,7 @@ class TurnRecipe:
     measured: int = 16
     """Objects on which the step is measured."""
     smallest_step_deg: float = 1.2
-    """A direction that turns the object less than this a step does not turn it."""
+    """A direction that turns the object by this or less a step does not turn it."""
     views: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(400, 5, (0.6, 0.9), 38.0))
     turned: Training = field(default_factory=lambda: Training(steps=160, parts=2, learning_rate=5e-4))
     """Of the view, on turned views."""
