@@ -97,9 +97,9 @@ def train(
     parameters = [parameter for group in groups.values() for parameter in group]
     settings = {**asdict(training), "seed": seed, "save_every": None, "betas": list(training.betas)}
     first = _resume(folder, learners, averaged, optimizer, settings)
+    title, sums = "/".join(folder.parts[-2:]), {}
     if first and first < training.steps:
-        log(f"{folder.name} goes on at step {first}")
-    sums: dict[str, float] = {}
+        log(f"{title} goes on at step {first}")
     begun, since = time.perf_counter(), first
     for step in range(first, training.steps):
         for group, part in zip(optimizer.param_groups, groups, strict=True):
@@ -119,7 +119,7 @@ def train(
         if accelerator.is_main_process:
             left = (training.steps - done) * seconds / 60
             text = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-            log(f"{folder.name} {done}/{training.steps}: {text} ({seconds:.2f} s a step, {left:.0f} min left)")
+            log(f"{title} {done}/{training.steps}: {text} ({seconds:.2f} s a step, {left:.0f} min left)")
             with (folder / LOG).open("a") as out:
                 line = {"step": done, "rate": training.rate(step), **means, "seconds": round(seconds, 3)}
                 out.write(json.dumps(line) + "\n")

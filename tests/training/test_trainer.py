@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_and_another_one_does_not(tmp_path):
 
 def test_it_learns_and_averages(tmp_path):
     line = nn.Linear(1, 1)
-    found = fit(tmp_path, module=line, steps=200, ema=0.95)
+    found = fit(tmp_path, module=line, steps=120, ema=0.95)
     assert found["weight"].item() == pytest.approx(2, abs=0.05)
     assert found["bias"].item() == pytest.approx(1, abs=0.05)
     assert not same(found, line.state_dict())

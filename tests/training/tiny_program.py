@@ -114,6 +114,6 @@ if __name__ == "__main__":
     if what == "whole":
         sys.exit(program(place))
     kills = 0
-    while not killed_run(place, lines=4 + 5 * (kills % 3)):
+    while not killed_run(place, lines=6 + 7 * (kills % 3)):
         kills += 1
     print("kills:", kills)
