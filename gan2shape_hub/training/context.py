@@ -112,7 +112,7 @@ class Phase(Protocol):
         """Do it, or go on with it; the context with what was found."""
 
     def picture(self, context: Context) -> Image.Image | None:
-        """What was found, to look at; ``context`` is what ``run`` returned."""
+        """What was found, to look at, on the main process alone; ``context`` is what ``run`` returned."""
 
 
 def few_latents(context: Context, count: int = 5) -> torch.Tensor:

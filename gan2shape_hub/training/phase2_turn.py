@@ -35,7 +35,7 @@ from gan2shape_hub.training.directions import find_view_directions, with_directi
 from gan2shape_hub.training.shape_training import train_appearance, train_shape
 from gan2shape_hub.training.sheet_nets import starting_nets
 from gan2shape_hub.training.trainer import Terms, Training, train
-from gan2shape_hub.training.view_pool import ViewPool, load_pool
+from gan2shape_hub.training.view_pool import ViewPool, make_pool
 
 CHUNK = 100
 
@@ -69,7 +69,7 @@ class Turn:
         if config is None:
             return context
         context = context.replace(config=config)
-        pool = load_pool(
+        pool = make_pool(
             context.folder(self.name) / "views",
             config,
             context.generator,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image
 
 from gan2shape_hub.training import pages
 from gan2shape_hub.training.context import Context
-from gan2shape_hub.training.view_pool import ViewPool, load_pool
+from gan2shape_hub.training.view_pool import ViewPool, make_pool, read_pool
 
 
 class Pool:
@@ -17,7 +19,16 @@ class Pool:
         return None if context.turns else "no direction of W turns the object"
 
     def run(self, context: Context) -> Context:
-        open_pool(context)
+        make_pool(
+            _folder(context),
+            context.config,
+            context.generator,
+            context.recipe.pool,
+            seed=context.seed(self.name),
+            accelerator=context.accelerator,
+            log=context.log,
+            masker=context.masker,
+        )
         return context
 
     def picture(self, context: Context) -> Image.Image | None:
@@ -25,14 +36,9 @@ class Pool:
 
 
 def open_pool(context: Context) -> ViewPool:
-    """The pool of the run, generated where it is not there yet."""
-    return load_pool(
-        context.folder(Pool.name) / "views",
-        context.config,
-        context.generator,
-        context.recipe.pool,
-        seed=context.seed(Pool.name),
-        accelerator=context.accelerator,
-        log=context.log,
-        masker=context.masker,
-    )
+    """The pool that the run made; ValueError where it did not yet."""
+    return read_pool(_folder(context), context.config, context.recipe.pool.identities)
+
+
+def _folder(context: Context) -> Path:
+    return context.folder(Pool.name) / "views"

@@ -18,11 +18,12 @@ from gan2shape_hub.generator import ComponentGenerator, sample_latents
 from gan2shape_hub.models.latent_projection import LatentProjection, along, gan_image
 from gan2shape_hub.rendering.photometric import log_ratios
 from gan2shape_hub.stages.mask import Masker
-from gan2shape_hub.training.chunks import make_chunks, read_chunks
+from gan2shape_hub.training.chunks import items, make_chunks, read_chunks
 from gan2shape_hub.training.recipe import ViewsRecipe
 
 CHUNK = 20
 """Identities a file."""
+SETTINGS = "settings.json"
 STEPS_AT_ONCE = 8
 """Images that the generator is asked for in one call."""
 
@@ -59,7 +60,7 @@ class ViewPool:
             return file.get_slice("ratios")[identity % CHUNK, view]
 
 
-def load_pool(
+def make_pool(
     folder: Path,
     config: CategoryConfig,
     generator: ComponentGenerator,
@@ -70,7 +71,8 @@ def load_pool(
     log: Callable[[str], None],
     masker: Masker | None = None,
 ) -> ViewPool:
-    """The pool in ``folder``, generated where it is not there yet; every identity has its own seed.
+    """The pool in ``folder``, generated where it is not there yet; every identity has its own seed, and every process
+    makes its part.
 
     Args:
         masker: asked where the recipe wants masks.
@@ -82,8 +84,8 @@ def load_pool(
         raise ValueError("the category knows no directions along which the object turns: nothing can be turned.")
     lit = recipe.lit and len(config.projection.light_directions) == 3
     masker = masker if recipe.masks else None
-    made_units = _check_settings(folder, config, recipe, seed, accelerator)
-    paths = make_chunks(
+    _check_settings(folder, config, recipe, seed, accelerator)
+    make_chunks(
         folder,
         recipe.identities,
         lambda identities: _generate(identities, config, generator, recipe, seed, lit, masker),
@@ -91,18 +93,33 @@ def load_pool(
         accelerator=accelerator,
         log=log,
     )
+    return read_pool(folder, config, recipe.identities)
+
+
+def read_pool(folder: Path, config: CategoryConfig, identities: int) -> ViewPool:
+    """The first ``identities`` of the pool in ``folder``, with turns in the view units of ``config``.
+
+    ValueError where ``folder`` does not hold so many.
+    """
+    note, paths = folder / SETTINGS, sorted(folder.glob("*.safetensors"))
+    paths = paths[: -(-identities // CHUNK)]
+    if not note.exists() or sum(items(path) for path in paths) < identities:
+        raise ValueError(f"{folder} does not hold {identities} identities: run the phase 'pool' first.")
+    made = torch.tensor(json.loads(note.read_text())["units"])
     images, latents, turns, masks = (
-        read_chunks(paths, name, recipe.identities) for name in ("images", "latents", "turns", "masks")
+        read_chunks(paths, name, identities) for name in ("images", "latents", "turns", "masks")
     )
+    with safe_open(paths[0], "pt") as file:
+        lit = "ratios" in list(file.keys())
     # The same steps are other angles once a training has measured them better.
-    turns = turns * torch.tensor(config.projection.view_units) / torch.tensor(made_units)
+    turns = turns * torch.tensor(config.projection.view_units) / made
     return ViewPool(images, latents, turns, masks, tuple(paths), lit)
 
 
 def _check_settings(
     folder: Path, config: CategoryConfig, recipe: ViewsRecipe, seed: int, accelerator: Accelerator
-) -> list[float]:
-    """The units that the pool in ``folder`` was made with; ValueError where it is another one."""
+) -> None:
+    """Note in ``folder`` what its pool is; ValueError where it is another one."""
     projection = config.projection
     wanted = {
         **asdict(recipe),
@@ -113,7 +130,7 @@ def _check_settings(
         "units": projection.view_units,
     }
     wanted = json.loads(json.dumps(wanted))
-    note, made = folder / "settings.json", wanted
+    note, made = folder / SETTINGS, wanted
     if note.exists():
         made = json.loads(note.read_text())
         free = {"identities": 0, "units": 0}
@@ -123,7 +140,6 @@ def _check_settings(
     if accelerator.is_main_process:
         with atomic_file(note) as part:
             part.write_text(json.dumps({**wanted, "units": made["units"]}))
-    return made["units"]
 
 
 @torch.no_grad()

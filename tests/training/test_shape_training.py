@@ -24,7 +24,7 @@ from gan2shape_hub.training.directions import with_measured_units
 from gan2shape_hub.training.multiview import appearance_loss, multiview_loss, pitch_disagreement
 from gan2shape_hub.training.recipe import MultiviewLoss, ViewsRecipe
 from gan2shape_hub.training.sheet_nets import raw_of
-from gan2shape_hub.training.view_pool import CHUNK, load_pool
+from gan2shape_hub.training.view_pool import CHUNK, make_pool
 
 SCRIPT = Path(__file__).with_name("shape_run.py")
 
@@ -186,7 +186,7 @@ def directed_config(lights=False):
 
 
 def load(folder, recipe, config=None, log=print, seed=0, masker=None):
-    return load_pool(
+    return make_pool(
         folder,
         config or directed_config(),
         tiny_generator(),
