@@ -81,7 +81,7 @@ def test_a_run_that_was_killed_anywhere_ends_with_the_same_bits(whole, tmp_path)
         [sys.executable, SCRIPT, "killed", tmp_path / "killed"],
         check=True,
         env=environment,
-        timeout=600,
+        timeout=900,
         capture_output=True,
         text=True,
     ).stdout

@@ -58,7 +58,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     # accelerate's name for several processes on one machine; the script takes the CPU, so they talk through gloo.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    subprocess.run([*launch, SCRIPT, tmp_path], check=True, env=environment, timeout=300)
+    subprocess.run([*launch, SCRIPT, tmp_path], check=True, env=environment, timeout=900)
     for phase in ("shape", "appearance"):
         train(tmp_path / "alone" / phase, phase, parts=4, save_every=1, steps=3)
         one, two = (
@@ -173,7 +173,9 @@ def test_networks_start_from_a_sheet():
         found = nets.predict_depth(images, config)
     spread = config.camera.max_depth - config.camera.min_depth
     assert (found.mean(dim=0) - sheet)[4:-4, 4:-4].abs().mean() < 0.15 * spread
-    assert torch.allclose(raw_to_depth(raw_of(sheet, config), config.camera)[0], sheet, atol=0.01 * spread)
+    raw = raw_to_depth(raw_of(sheet, config), config.camera)[0]
+    inner = slice(config.camera.border_px, -config.camera.border_px)  # the border is pinned
+    assert torch.allclose(raw[:, inner], sheet[:, inner], atol=0.01 * spread)
 
 
 def directed_config(lights=False):
