@@ -295,3 +295,17 @@ def test_variant_is_a_plain_word(tmp_path, variant):
     with pytest.raises(ValueError, match="variant"):
         hub.save_components(tmp_path / "x", tiny_config(), {"generator": tiny_generator()}, variant=variant)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_recipe_is_kept_and_is_no_part_of_what_is_measured(tmp_path):
+    networks = {"generator": tiny_generator()}
+    folder = hub.save_components(tmp_path / "checkpoint", tiny_config(), networks)
+    before = hub.fingerprint(folder)
+    hub.save_components(folder, tiny_config(), networks, recipe='{"seed": 1}\n')
+    assert (folder / "recipe.json").read_text() == '{"seed": 1}\n'
+    assert hub.fingerprint(folder) == before
+    assert "recipe.json" in dict(hub.files_to_push(folder))
+    hub.save_components(folder, tiny_config(), networks)
+    assert (folder / "recipe.json").read_text() == '{"seed": 1}\n'
+    hub.save_components(folder, tiny_config(), networks, recipe="{}\n")
+    assert (folder / "recipe.json").read_text() == "{}\n"

@@ -44,7 +44,9 @@ def tiny_training(**changes) -> MultiviewRecipe:
     own = {f.name for f in dataclasses.fields(MultiviewRecipe)}
     values = {"steps": 6, "parts": 2, "warm_up": 2, "save_every": 2, "learning_rate": 1e-3, **changes}
     training = Training(**{name: value for name, value in values.items() if name not in own})
-    return MultiviewRecipe(training, **{name: value for name, value in values.items() if name in own})
+    return MultiviewRecipe(
+        training, **{"identities": 1} | {name: value for name, value in values.items() if name in own}
+    )
 
 
 def train(folder, phase="shape", after_save=None, seed=0, **changes) -> ShapeNets:

@@ -37,7 +37,7 @@ def few(steps: int = 4, parts: int = 2) -> Training:
 
 
 def tiny_recipe(**changes) -> Recipe:
-    shape = MultiviewRecipe(few(), lit=4)
+    shape = MultiviewRecipe(few(), identities=1, lit=4)
     values = dict(
         taps=TapsRecipe(images=4, linear_images=3, training=few()),
         turn=TurnRecipe(
