@@ -187,7 +187,7 @@ class UnitsRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run beside the checkpoint it starts from; the defaults made the face checkpoint."""
+    """All that decides a run beside the checkpoint it starts from; the defaults are for faces, on two cores."""
 
     seed: int = 0
     dtype: str = "float16"
