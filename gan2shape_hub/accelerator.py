@@ -7,11 +7,13 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import PartialState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -122,4 +124,6 @@ def make_accelerator(device: torch.device | str | None = None, mixed_precision: 
     ValueError where the process has one of another precision already.
     """
     on_cpu = device is not None and torch.device(device).type == "cpu"
-    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
+    # Phases in which one process works alone may take longer than the half hour that is the default.
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    return Accelerator(mixed_precision=mixed_precision, cpu=on_cpu, kwargs_handlers=[patience])

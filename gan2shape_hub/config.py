@@ -218,7 +218,7 @@ class RoundConfig:
     mirror: bool = False
     """Also render the mirrored depth and albedo in step 3."""
     mirror_decompose: bool = False
-    """Also render them in step 1 (joint pretraining, from its second round on)."""
+    """Also render them in step 1."""
 
     def __post_init__(self) -> None:
         for name in ("decompose", "explore", "refine"):

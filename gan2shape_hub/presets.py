@@ -200,18 +200,3 @@ def shipped_face_config() -> CategoryConfig:
         },
         default_preset="fast",
     )
-
-
-def shipped_face_pretraining(rounds: int = 5) -> ScheduleConfig:
-    """The joint pretraining that made the shipped shape nets: iterations a round, all with mirrored rendering."""
-    steps = ((120, 130, 1750), (0, 150, 1500), (0, 150, 1500), (0, 150, 1500), (0, 150, 2000))
-    return ScheduleConfig(
-        rounds=tuple(RoundConfig(*step, mirror=True, mirror_decompose=True) for step in steps[:rounds]),
-        prior_iterations=220,
-        batch_size=8,
-        collected_batches=4,
-        learning_rate=4e-4,
-        encoder_learning_rate=3e-4,
-        weight_decay=0.0,
-        from_pretrained=False,
-    )

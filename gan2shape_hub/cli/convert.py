@@ -83,7 +83,7 @@ def _space(parser: argparse.ArgumentParser) -> None:
         default="mapping_tail",
         choices=("mapping_tail", "pca"),
         help="where latents are moved: mapping_tail as in the paper, for reconstructions from the ellipsoid; pca, "
-        "principal components of W, for shape networks that scripts/pretrain.py makes (default: mapping_tail)",
+        "principal components of W, for shape networks that gan2shape train makes (default: mapping_tail)",
     )
 
 

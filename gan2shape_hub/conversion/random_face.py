@@ -28,12 +28,12 @@ PACKAGE = "random-face==2021.7.21.1"
 def convert(wheel: str | Path, output: str | Path, overwrite: bool = False) -> Report:
     """Write the checkpoint folder ``output`` (category face) from the random-face wheel; its tap heads are untrained.
 
-    ConversionError in one sentence. ``scripts/build_face_checkpoint.py`` makes the shipped checkpoint from it.
+    ConversionError in one sentence. ``gan2shape train --from-wheels`` makes the shipped checkpoint from it.
     """
     generator = read_generator(Path(wheel))
     report = Report(
         source=f"{Path(wheel).name} (MobileStyleGAN, FFHQ)",
-        notes=["The tap heads are untrained: run scripts/train_taps.py for each size."],
+        notes=["The tap heads are untrained: run gan2shape train."],
     )
     finish(output, shipped_face_config(), {"generator": generator}, report, overwrite)
     return report

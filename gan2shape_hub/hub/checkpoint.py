@@ -28,6 +28,7 @@ from .layout import (
     CHECKPOINT_FILES,
     CONFIG,
     INDEX,
+    RECIPE,
     RESTORE,
     SLOTS,
     UPGRADE,
@@ -46,6 +47,7 @@ def save_components(
     components: dict[str, nn.Module],
     *,
     card: str | None = None,
+    recipe: str | None = None,
     variant: str | None = None,
     dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
     max_shard_size: int | str = "5GB",
@@ -56,6 +58,7 @@ def save_components(
     Args:
         components: component name (see ``layout.SLOTS``) -> network; the generator is required.
         card: text of README.md; None keeps the card that is there, or writes a plain one.
+        recipe: text of recipe.json; None keeps the one that is there.
         variant: part of the weights' file names, such as ``"fp16"``.
         dtype: store floating point tensors as this (``torch.float16``, ``torch.bfloat16``), or component name -> dtype;
             None, or a component without one: as they are.
@@ -72,10 +75,14 @@ def save_components(
     if card is None:
         old = folder / CARD
         card = old.read_text(encoding="utf-8") if old.exists() else minimal_card(config)
+    if recipe is None and (folder / RECIPE).is_file():
+        recipe = (folder / RECIPE).read_text(encoding="utf-8")
     with _explained(), atomic_folder(folder, own=CHECKPOINT_FILES) as new:
         (new / CONFIG).write_text(config.to_json(), encoding="utf-8")
         (new / INDEX).write_text(index.to_json(), encoding="utf-8")
         (new / CARD).write_text(card, encoding="utf-8")
+        if recipe is not None:
+            (new / RECIPE).write_text(recipe, encoding="utf-8")
         for slot in sorted(components):
             place = new / slot
             place.mkdir()
@@ -127,7 +134,7 @@ def fingerprint(folder: str | os.PathLike) -> str:
     """Short hash of a checkpoint's configuration and weights, by which measurements name what they measured."""
     folder, digest = Path(folder), hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors") and path.is_file():
+        if path.suffix in (".json", ".safetensors") and path != folder / RECIPE and path.is_file():
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ A checkpoint is a folder, local or a Hub repository::
     config.json                 CategoryConfig
     model_index.json            {"_class_name": "GAN2ShapePipeline", "_format_version": 1, "generator": "...", ...}
     README.md                   model card
+    recipe.json                 optional: what made the weights
     <component>/config.json     {"_class_name": "...", constructor arguments}
     <component>/model[.variant].safetensors, or shards with model.safetensors.index[.variant].json
 """
@@ -25,6 +26,8 @@ from .errors import CheckpointError
 
 PIPELINE_CLASS = "GAN2ShapePipeline"
 CONFIG, INDEX, CARD = "config.json", "model_index.json", "README.md"
+RECIPE = "recipe.json"
+"""What made the weights (``training/recipe.py``), where they were made here."""
 
 CLASSES: dict[str, str] = {
     "MobileStyleGANGenerator": "gan2shape_hub.models.mobile_stylegan",
@@ -55,7 +58,9 @@ SLOTS: dict[str, tuple[str, ...]] = {
 """Component name -> classes that may fill it."""
 COMPONENT_FILES = (CONFIG, "model.safetensors", "model[.-]*.safetensors", "model.safetensors.index*.json")
 """Patterns of the files of a component."""
-CHECKPOINT_FILES = frozenset({CONFIG, INDEX, CARD, *(f"{slot}/{file}" for slot in SLOTS for file in COMPONENT_FILES)})
+CHECKPOINT_FILES = frozenset(
+    {CONFIG, INDEX, CARD, RECIPE, *(f"{slot}/{file}" for slot in SLOTS for file in COMPONENT_FILES)}
+)
 """Patterns of the files in a folder that are the checkpoint's; all else there is somebody's own."""
 REQUIRED = ("generator",)
 JSON_LIMIT = 16_000_000

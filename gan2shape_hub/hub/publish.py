@@ -21,7 +21,7 @@ from gan2shape_hub.cards import MINIMAL, lint_card
 from gan2shape_hub.version import __version__
 
 from .errors import CheckpointError
-from .layout import CARD, CONFIG, INDEX, SLOTS, read_index, shard_index_name, weights_name
+from .layout import CARD, CONFIG, INDEX, RECIPE, SLOTS, read_index, shard_index_name, weights_name
 from .remote import ERRORS, LIBRARY, http_error, patiently, variants_in
 from .weights import inspect_weights
 
@@ -38,7 +38,7 @@ def files_to_push(folder: str | os.PathLike) -> list[tuple[str, int]]:
     """
     folder = user_path(folder)
     index = read_index(folder)
-    names = [n for n in (CONFIG, INDEX, CARD, *_EXTRA) if (folder / n).is_file()]
+    names = [n for n in (CONFIG, INDEX, CARD, RECIPE, *_EXTRA) if (folder / n).is_file()]
     for slot in index.components:
         weights = sorted(
             f"{slot}/{f.name}"

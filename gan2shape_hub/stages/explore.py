@@ -45,18 +45,24 @@ def train_projection(state: State, run: Run) -> State:
     now = scene_preview(targets.images[0], lambda: scene.select(slice(1)), config)
     for iteration in range(run.iterations):
         pick = run.integers(len(targets), run.schedule.batch_size)
-        latent, penalty, pseudo, mask, _, _ = _project(state, nets, scene, pick, run)
-        size = config.projection.training_size or config.image_size
-        projected = run.gan_image(state.generator, latent.float(), size)
-        pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
-        loss = masked_l1(projected, pseudo, mask)
-        wanted = run.projection_features(pseudo)
-        if wanted:
-            loss = loss + feature_loss(run.projection_features(projected), wanted, mask)
-        loss = loss + config.projection.offset_weight * penalty.float()
+        loss = projection_loss(state, nets, scene, pick, run)
         optimizer.step(loss)
         run.tick(iteration, loss.detach(), now)
     return state.replace(nets=nets.frozen(), scene=scene)
+
+
+def projection_loss(state: State, nets: ShapeNets, scene: Scene, pick: Tensor, run: Run) -> Tensor:
+    """How far the projections of pseudo images of the scenes ``pick`` (N) are from these, and the offset penalty."""
+    config = run.config
+    latent, penalty, pseudo, mask, _, _ = _project(state, nets, scene, pick, run)
+    size = config.projection.training_size or config.image_size
+    projected = run.gan_image(state.generator, latent.float(), size)
+    pseudo, mask = F.adaptive_avg_pool2d(pseudo, size), F.adaptive_avg_pool2d(mask, size)
+    loss = masked_l1(projected, pseudo, mask)
+    wanted = run.projection_features(pseudo)
+    if wanted:
+        loss = loss + feature_loss(run.projection_features(projected), wanted, mask)
+    return loss + config.projection.offset_weight * penalty.float()
 
 
 def collect_views(state: State, run: Run) -> State:

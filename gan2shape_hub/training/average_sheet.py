@@ -28,8 +28,6 @@ from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.stages.mask import Masker
 
-YAWS_DEG = (-38.0, -19.0, 0.0, 19.0, 38.0)
-"""Views of every person, where the category knows directions to turn along; else its own view alone."""
 REACH = 0.2
 """Radians by which the found normals differ from the networks' average."""
 ALTERNATIONS = 8
@@ -68,15 +66,17 @@ def collect_crowd(
     log: Callable[[str], None],
     people: int = 40,
     seed: int = 0,
+    yaws_deg: tuple[float, ...] = (0.0,),
 ) -> Crowd:
-    """Light walks of ``people`` generated objects from every yaw.
+    """Light walks of ``people`` generated objects from every yaw, where the category knows directions to turn along;
+    else from their own view alone.
 
     ValueError where ``config`` knows no directions of light.
     """
     projection = LatentProjection(generator, config.projection)
     rng = torch.Generator().manual_seed(seed)
     latents = sample_latents(generator, people, rng, config.truncation)
-    views = [_turned(latent[None], projection, nets, config) for latent in latents]
+    views = [_turned(latent[None], projection, nets, config, yaws_deg) for latent in latents]
     sheet = _mean_depth((view for turned in views for view in turned), projection, nets, config)
     camera, count = config.camera, len(config.light_walk.steps)
     box = box_importance(config.prior.default_box, config.image_size, 0.0)[0, 0].to(sheet)
@@ -141,12 +141,18 @@ def solve_average(crowd: Crowd, config: CategoryConfig, log: Callable[[str], Non
     return average
 
 
-def _turned(latent: Tensor, projection: LatentProjection, nets: ShapeNets, config: CategoryConfig) -> list[Tensor]:
+def _turned(
+    latent: Tensor,
+    projection: LatentProjection,
+    nets: ShapeNets,
+    config: CategoryConfig,
+    yaws_deg: tuple[float, ...],
+) -> list[Tensor]:
     """The latent (1, D) turned to every yaw, level."""
     if not projection.walks:
         return [latent]
     own = nets.predict_view(_image(latent, projection, config), config)[:, :2]
-    goals = torch.tensor([(0.0, yaw) for yaw in YAWS_DEG]).to(own) / config.camera.view_angle_deg
+    goals = torch.tensor([(0.0, yaw) for yaw in yaws_deg]).to(own) / config.camera.view_angle_deg
     return list(projection.walk(latent.expand(len(goals), -1), goals - own).split(1))
 
 

@@ -33,9 +33,6 @@ RIDGE = 0.01
 """On the steps: a component that changes the log brightness by less than its root, 0.1 a step, says little."""
 BLUR_PX = 5
 """Side of the window over which changes are averaged, at 128 pixels: an edge that moves is no light."""
-PURITY = 0.35
-"""Share of a change that normals must explain, in the worst of the three directions, for it to be a light. On the
-face checkpoint layer 0, which moves the head, has 0.11 to 0.14, and the layers that relight 0.54 to 0.86."""
 CHUNK = 8
 
 
@@ -117,7 +114,7 @@ def find_light_directions(
     responses: Sequence[Responses],
     turning: Sequence[Sequence[float]],
     log: Callable[[str], None],
-    least: float = PURITY,
+    least: float,
 ) -> LightDirections | None:
     """The directions whose steps are nearest to lights, in the layers where they are purest.
 
@@ -128,7 +125,7 @@ def find_light_directions(
 
     Args:
         layers: the L layers that the responses are of; turning: directions (n, K) along which the object turns, which
-            no light may contain (none: empty).
+            no light may contain (none: empty); least: purity below which nothing counts as light, 0..1.
 
     Returns:
         directions fitted on all images; None, with a line to ``log``, where the worst purity is below ``least``.

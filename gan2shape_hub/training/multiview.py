@@ -1,4 +1,4 @@
-"""One shape has to explain how a generated head looks when the generator turns it: the loss of joint pretraining.
+"""One shape has to explain how a generated head looks when the generator turns it: the losses on turned views.
 
 The method's third step asks that one shape explain all projected views under an albedo and a light that networks
 predict. Over many identities those stay blurred for long, and a blurred texture teaches little shape. Here a view
@@ -9,8 +9,6 @@ Nothing else is known of the images: no landmark, no 3D label, no face model.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,25 +23,7 @@ from gan2shape_hub.rendering.scene import render_scene, smoothness
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import transfer
 from gan2shape_hub.training.lighting import LitHeads, lighting_loss
-
-
-@dataclass(frozen=True)
-class MultiviewLoss:
-    """Weights of the loss, each relative to the mean absolute difference of the images."""
-
-    perceptual: float = 2.0
-    agreement: float = 0.3
-    """Of the difference between the depths that two views of one identity give, in units of the depth range."""
-    smoothness: float = 0.2
-    """Of the second differences of the normals."""
-    background: float = 0.1
-    """What a pixel outside the category's box counts: what is behind the object does not turn with it."""
-    turns: float = 1.0
-    """Of the pitch that the walked latents say and the view network does not, see :func:`pitch_disagreement`."""
-    lighting: float = 1.0
-    """Of what no light explains in the brightness of many heads, see ``training/lighting.py``."""
-    occlusion: float = 0.006
-    """Scene units that a point may lie behind the surface and still be taken as seen."""
+from gan2shape_hub.training.recipe import MultiviewLoss
 
 
 def multiview_loss(

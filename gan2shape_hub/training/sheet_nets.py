@@ -1,8 +1,6 @@
-"""Networks of the long training, started from what a first, short training found."""
+"""Networks that say one rough shape of everything: what the training starts from."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
@@ -10,32 +8,34 @@ from torch import Tensor
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.models.sheet_unet import SheetUNet
-from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.renderer import raw_to_depth
 
 
-def with_sheet_nets(nets: ShapeNets, images: Tensor, config: CategoryConfig, seed: int = 0) -> ShapeNets:
-    """``nets`` with a new depth and albedo network.
-
-    The depth starts from the smoothed mean of the depths that ``nets`` give for ``images`` (N, 3, S, S): what a short
-    training gets right is the rough shape. The zoom of the view starts at none.
-    """
+def starting_nets(
+    config: CategoryConfig,
+    sheet: Tensor,
+    encoding_size: int,
+    *,
+    seed: int = 0,
+    width: int | None = None,
+    encoder_width: int = 32,
+) -> ShapeNets:
+    """Fresh networks that say about ``sheet`` (S, S) of every image; the zoom of their view starts at none."""
     size = config.image_size
+    # The released decoder's depth and albedo, made here too, are replaced.
+    nets = ShapeNets.create(config, encoding_size, seed=seed, width=width, encoder_width=encoder_width)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         depth = SheetUNet(3, 1, size, nf=32, skip=size // 4, resolution=size // 2)
         albedo = SheetUNet(3, 3, size, nf=24, skip=size // 2, resolution=size, activation="tanh")
     with torch.no_grad():
-        mean = torch.cat([nets.predict_depth(chunk, config) for chunk in images.split(16)]).mean(dim=0)
-        smooth = blur(((mean + mean.flip(-1)) / 2)[None, None], sigma=size / 32)[0, 0]
-        nets.view.network[-2].weight[5].zero_()  # translation along z, which was not trained
-    depth.template.data.copy_(_raw_of(smooth, config))
-    made = dataclasses.replace(nets, depth=depth, albedo=albedo)
-    return made.to(images.device)
+        nets.view.network[-2].weight[5].zero_()  # translation along z, which renders do not teach
+    depth.template.data.copy_(raw_of(sheet, config))
+    return ShapeNets(depth, albedo, nets.view, nets.light, nets.encoder)
 
 
 @torch.enable_grad()
-def _raw_of(depth: Tensor, config: CategoryConfig, iterations: int = 300) -> Tensor:
+def raw_of(depth: Tensor, config: CategoryConfig, iterations: int = 300) -> Tensor:
     """Network output (1, 1, S, S) whose depth is ``depth`` (S, S): the mean is taken out before the tanh, so it has to
     be searched for."""
     raw = torch.zeros(1, 1, *depth.shape, device=depth.device, requires_grad=True)

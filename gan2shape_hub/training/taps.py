@@ -2,43 +2,37 @@
 
 A head is trained by least squares against the full image downsampled by area, on latents of many truncations, with
 the generator frozen. It starts from the best linear read-out of the whitened features (ridge regression), which is
-within a few decibels of the goal. Full images are the expensive part, so they go into a pool that grows while
-training runs. Heads do not depend on each other and may be trained by processes of their own.
+within a few decibels of the goal. Full images are the expensive part: they are made first, and kept on disk.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from gan2shape_hub.generator import sample_latents
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
+from gan2shape_hub.training.chunks import make_chunks, read_chunks
+from gan2shape_hub.training.recipe import TapsRecipe
+from gan2shape_hub.training.trainer import train
+
+CHUNK = 20
+JUDGED, JUDGED_SEED, JUDGED_TRUNCATION = 24, 10_000, 0.7
+"""The latents that heads are judged by are the same whatever the seed, so that figures of several trainings compare."""
 
 
 @dataclass(frozen=True)
-class TapTraining:
-    iterations: int = 2500
-    batch_size: int = 8
-    first_images: int = 256
-    iterations_per_image: int = 4
-    """The pool grows by one full image every so many iterations, until the learning rate falls."""
-    linear_images: int = 48
-    learning_rate: float = 1e-3
-    wide_learning_rate: float = 2e-4
-    """Of layers that read many channels or the latent: a step of Adam there moves the output far more."""
-    ema: float = 0.995
-    truncation: tuple[float, float] = (0.5, 1.0)
-    seed: int = 0
-    checkpoint_every: int = 100
-    continued: bool = False
-    """Go on from the head that the generator has, with new images, instead of from the linear read-out."""
+class TapImages:
+    """Latents (N, D) and their full images, downsampled by area: {size: (N, 3, size, size) in half precision}."""
+
+    latents: Tensor
+    images: dict[int, Tensor]
 
 
 @torch.no_grad()
@@ -59,15 +53,18 @@ def tap_psnr_db(generator: MobileStyleGANGenerator, w: Tensor, targets: dict[int
 
 
 @torch.no_grad()
-def fit_linear(generator: MobileStyleGANGenerator, size: int, pool: Pool, images: int, ridge: float = 1e-3) -> None:
+def fit_linear(
+    generator: MobileStyleGANGenerator, size: int, known: TapImages, images: int, ridge: float = 1e-3
+) -> None:
     """Set the head at ``size`` to the ridge regression of its targets on its whitened features."""
     head = generator.tap_heads[str(size)]
     channels = head.conv_in.in_channels
-    sums, gram, cross = torch.zeros(channels), torch.zeros(channels, channels), torch.zeros(channels, 3)
-    target_sum, count = torch.zeros(3), 0
-    for w, target in zip(pool.latents[:images], pool.images[size][:images], strict=True):
+    device = generator.latent_mean.device
+    sums, gram = torch.zeros(channels, device=device), torch.zeros(channels, channels, device=device)
+    cross, target_sum, count = torch.zeros(channels, 3, device=device), torch.zeros(3, device=device), 0
+    for w, target in zip(known.latents[:images], known.images[size][:images], strict=True):
         x = generator.tap_features(w[None], size)[0].flatten(1)
-        y = target.float().flatten(1)
+        y = target.float().to(device).flatten(1)
         sums += x.sum(dim=1)
         target_sum += y.sum(dim=1)
         gram += x @ x.T
@@ -76,7 +73,7 @@ def fit_linear(generator: MobileStyleGANGenerator, size: int, pool: Pool, images
     mean, target_mean = sums / count, target_sum / count
     covariance = gram / count - torch.outer(mean, mean)
     std = covariance.diagonal().clamp_min(1e-12).sqrt()
-    correlation = covariance / torch.outer(std, std) + ridge * torch.eye(channels)
+    correlation = covariance / torch.outer(std, std) + ridge * torch.eye(channels, device=device)
     weight = torch.linalg.solve(correlation, (cross / count - torch.outer(mean, target_mean)) / std[:, None])
     head.style_in.bias.copy_(1 / std)
     head.style_in.weight.zero_()
@@ -86,114 +83,78 @@ def fit_linear(generator: MobileStyleGANGenerator, size: int, pool: Pool, images
     head.convs[-1].bias.zero_()
 
 
-@dataclass
-class Pool:
-    """Latents (latent_dim) and their images {size: [(3, size, size) in half precision]}, growing."""
+def load_tap_images(
+    folder: Path,
+    generator: MobileStyleGANGenerator,
+    recipe: TapsRecipe,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    log: Callable[[str], None],
+) -> TapImages:
+    """The images in ``folder``, generated where they are not there yet."""
+    rng = torch.Generator().manual_seed(seed)
+    latents = sample_latents(generator, recipe.images, rng, recipe.truncation)
 
-    latents: list[Tensor]
-    images: dict[int, list[Tensor]]
+    def make(which: range) -> dict[str, Tensor]:
+        made = [tap_targets(generator, latents[i : i + 1]) for i in which]
+        return {str(size): torch.cat([one[size] for one in made]).half() for size in generator.tap_sizes}
 
-    def grow(self, generator: MobileStyleGANGenerator, truncation: tuple[float, float], rng: torch.Generator) -> None:
-        w = sample_latents(generator, 1, rng, truncation)
-        for size, target in tap_targets(generator, w).items():
-            self.images[size].append(target[0].half())
-        self.latents.append(w[0])
+    paths = make_chunks(folder, recipe.images, make, size=CHUNK, accelerator=accelerator, log=log)
+    return TapImages(latents, {size: read_chunks(paths, str(size), recipe.images) for size in generator.tap_sizes})
 
 
 def train_tap(
     generator: MobileStyleGANGenerator,
     size: int,
-    training: TapTraining,
+    known: TapImages,
+    recipe: TapsRecipe,
     *,
-    checkpoint: Path | None = None,
-    log: Callable[[str], None] = print,
-) -> None:
-    """Train the head at ``size`` in place. With ``checkpoint`` it saves and resumes there.
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+    log: Callable[[str], None],
+) -> float:
+    """Train the head at ``size`` in place, from its linear read-out; ``folder`` and errors are the trainer's.
 
-    The latents that are judged are the same whatever the seed, so that figures of several trainings compare.
+    Returns:
+        mean PSNR in dB on latents that nothing was trained on.
     """
-    rng = torch.Generator().manual_seed(training.seed + size)
-    test_w = sample_latents(generator, 24, torch.Generator().manual_seed(10_000), 0.7)
-    test_targets = {size: tap_targets(generator, test_w)[size]}
-    head = generator.tap_heads[str(size)].requires_grad_(True)
-    parameters = list(head.parameters())
-    pool = Pool([], {s: [] for s in generator.tap_sizes})
-    wide = [p for name, p in head.named_parameters() if name.startswith(("conv_in", "style"))]
-    narrow = [p for name, p in head.named_parameters() if not name.startswith(("conv_in", "style"))]
-    rates = (training.wide_learning_rate, training.learning_rate)
-    optimizer = torch.optim.Adam([{"params": wide}, {"params": narrow}], lr=0.0, betas=(0.9, 0.99))
-    start = 0
-    if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
-        averages, start = state["averages"], state["iteration"]
-        pool = Pool(list(state["latents"]), {int(k): list(v) for k, v in state["images"].items()})
-        rng.set_state(state["rng"])
-    while len(pool.latents) < training.first_images:
-        pool.grow(generator, training.truncation, rng)
-    if start == 0:
-        if not training.continued:
-            fit_linear(generator, size, pool, training.linear_images)
-        averages = [p.detach().clone() for p in parameters]
-        start_from = "the head as it was" if training.continued else "linear read-out"
-        log(f"{size}px: {start_from}, unseen {tap_psnr_db(generator, test_w, test_targets)[size]:.2f} dB")
-    begun = time.time()
-    for iteration in range(start, training.iterations):
-        progress = iteration / training.iterations
-        decay = min(1.0, (iteration + 1) / 20) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * decay
-        if progress < 0.7 and iteration % training.iterations_per_image == 0:
-            pool.grow(generator, training.truncation, rng)
-        mean_loss = 0.0
-        for i in torch.randint(len(pool.latents), (training.batch_size,), generator=rng).tolist():
-            # An image at a time: the features of one image fit the cache.
-            w = pool.latents[i][None]
-            with torch.no_grad():
-                features = generator.tap_features(w, size)
-            loss = F.mse_loss(generator.read_tap(features, w, size), pool.images[size][i][None].float())
-            (loss / training.batch_size).backward()
-            mean_loss += loss.item() / training.batch_size
-        torch.nn.utils.clip_grad_norm_(parameters, 0.3)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    rng = torch.Generator().manual_seed(JUDGED_SEED)
+    judged = sample_latents(generator, JUDGED, rng, JUDGED_TRUNCATION)
+    targets = {size: tap_targets(generator, judged)[size]}
+    head, heads = generator.tap_heads[str(size)], generator.tap_heads
+    device = generator.latent_mean.device
+    fit_linear(generator, size, known, recipe.linear_images)
+    log(f"{size} px: linear read-out, unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
+
+    def terms(rng: torch.Generator) -> dict[str, Tensor]:
+        # An image at a time: the features of one image fit the cache.
+        i = int(torch.randint(len(known.latents), (1,), generator=rng))
+        w = known.latents[i : i + 1]
         with torch.no_grad():
-            for average, parameter in zip(averages, parameters, strict=True):
-                average.lerp_(parameter, 1 - min(training.ema, (iteration + 1) / (iteration + 10)))
-        if (iteration + 1) % training.checkpoint_every == 0 or iteration + 1 == training.iterations:
-            current = [p.detach().clone() for p in parameters]
-            _assign(parameters, averages)
-            psnr = tap_psnr_db(generator, test_w, test_targets)[size]
-            _assign(parameters, current)
-            log(
-                f"{size}px {iteration + 1}/{training.iterations}: loss {mean_loss:.5f}, unseen {psnr:.2f} dB, "
-                f"pool {len(pool.latents)}, {time.time() - begun:.0f} s"
-            )
-            if checkpoint:
-                _save(checkpoint, head, optimizer, averages, iteration + 1, pool, rng)
-    _assign(parameters, averages)
-    head.requires_grad_(False)
+            features = generator.tap_features(w, size)
+        found = generator.read_tap(features, w, size)
+        return {"loss": F.mse_loss(found, known.images[size][i : i + 1].float().to(device))}
 
+    def narrower(name: str) -> float:
+        return recipe.wide_rate if name.startswith(("head.conv_in", "head.style")) else 1.0
 
-@torch.no_grad()
-def _assign(parameters, values) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
+    def judge(step: int, averaged: dict[str, nn.Module]) -> None:
+        heads[str(size)] = averaged["head"]
+        log(f"{size} px: unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
+        heads[str(size)] = head
 
-
-def _save(path: Path, head, optimizer, averages, iteration, pool: Pool, rng) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "head": head.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "averages": averages,
-            "iteration": iteration,
-            "latents": torch.stack(pool.latents),
-            "images": {str(size): torch.stack(images) for size, images in pool.images.items()},
-            "rng": rng.get_state(),
-        },
-        temporary,
+    averaged = train(
+        {"head": head},
+        terms,
+        recipe.training,
+        seed=seed,
+        folder=folder,
+        accelerator=accelerator,
+        log=log,
+        scale=narrower,
+        after_save=judge,
     )
-    temporary.replace(path)
+    head.load_state_dict(averaged["head"].state_dict())
+    return tap_psnr_db(generator, judged, targets)[size]

@@ -1,47 +1,46 @@
-"""Generated identities seen from several viewpoints: what joint pretraining looks at, made once and kept on disk."""
+"""Generated identities seen from several viewpoints and under several lights: made once, kept on disk."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from accelerate import Accelerator
+from safetensors import safe_open
 from torch import Tensor
 
 from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.generator import ComponentGenerator, sample_latents
-from gan2shape_hub.models.latent_projection import along, gan_image
+from gan2shape_hub.models.latent_projection import LatentProjection, along, gan_image
+from gan2shape_hub.rendering.photometric import log_ratios
+from gan2shape_hub.stages.mask import Masker
+from gan2shape_hub.training.chunks import items, make_chunks, read_chunks
+from gan2shape_hub.training.recipe import ViewsRecipe
 
-CHUNK = 50
-"""Identities a file: what an interruption costs."""
-
-
-@dataclass(frozen=True)
-class PoolSettings:
-    """Which views are generated. The first of every identity is the generator's own image of its latent."""
-
-    identities: int = 800
-    views: int = 6
-    truncation: tuple[float, float] = (0.5, 0.9)
-    yaw_deg: float = 45.0
-    """Turned views go to a yaw within this of the average face's, evenly spread ..."""
-    pitch_deg: float = 8.0
-    """... and a pitch within this. Further steps along the pitch's direction change hair and age."""
-    seed: int = 0
+CHUNK = 20
+"""Identities a file."""
+SETTINGS = "settings.json"
+STEPS_AT_ONCE = 8
+"""Images that the generator is asked for in one call."""
 
 
 @dataclass(frozen=True)
 class ViewPool:
     """images (N, V, 3, S, S) uint8; latents (N, V, D); turns (N, V, 2), the pitch and yaw in view units that the
-    directions of W say of each (up to an unknown pose of the average face)."""
+    directions of W say of each (up to an unknown pose of the average object); masks (N, V, 1, S, S) uint8, 255 on the
+    object, or None. Log ratios stay on disk: 14 lights of a view are as large as 10 of its images."""
 
     images: Tensor
     latents: Tensor
     turns: Tensor
+    masks: Tensor | None = None
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    lit: bool = False
+    """Whether the files hold ratios."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,75 +49,144 @@ class ViewPool:
         """Images (len(identity), 3, S, S) in -1..1."""
         return self.images[identity, view].float() / 127.5 - 1
 
+    def ratios(self, identity: int, view: int) -> Tensor:
+        """Log of a view's brightness under each of J lights over its own: (J, S, S) in half precision, read from disk.
 
-def load_pool(
+        ValueError where the pool holds none.
+        """
+        if not self.lit:
+            raise ValueError("the pool holds no lit views: generate it with lit, for a category that knows its light.")
+        with safe_open(self.files[identity // CHUNK], "pt") as file:
+            return file.get_slice("ratios")[identity % CHUNK, view]
+
+
+def make_pool(
     folder: Path,
     config: CategoryConfig,
     generator: ComponentGenerator,
-    settings: PoolSettings,
+    recipe: ViewsRecipe,
+    *,
+    seed: int,
+    accelerator: Accelerator,
     log: Callable[[str], None],
+    masker: Masker | None = None,
 ) -> ViewPool:
-    """The pool in ``folder``, generated where it is not there yet; every identity has its own seed.
+    """The pool in ``folder``, generated where it is not there yet; every identity has its own seed, and every process
+    makes its part.
+
+    Args:
+        masker: asked where the recipe wants masks.
 
     Raises:
         ValueError: ``folder`` holds a pool of other settings, or the category knows no directions to turn along.
     """
     if len(config.projection.view_directions) != 2:
-        raise ValueError("the category knows no directions along which the object turns: run the bootstrap first.")
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {**asdict(settings), "image_size": config.image_size, "directions": config.projection.view_directions}
-    wanted = json.loads(json.dumps({**wanted, "units": config.projection.view_units}))
-    note = folder / "settings.json"
-    made = wanted
+        raise ValueError("the category knows no directions along which the object turns: nothing can be turned.")
+    lit = recipe.lit and len(config.projection.light_directions) == 3
+    masker = masker if recipe.masks else None
+    _check_settings(folder, config, recipe, seed, accelerator)
+    make_chunks(
+        folder,
+        recipe.identities,
+        lambda identities: _generate(identities, config, generator, recipe, seed, lit, masker),
+        size=CHUNK,
+        accelerator=accelerator,
+        log=log,
+    )
+    return read_pool(folder, config, recipe.identities)
+
+
+def read_pool(folder: Path, config: CategoryConfig, identities: int) -> ViewPool:
+    """The first ``identities`` of the pool in ``folder``, with turns in the view units of ``config``.
+
+    ValueError where ``folder`` does not hold so many.
+    """
+    note, paths = folder / SETTINGS, sorted(folder.glob("*.safetensors"))
+    paths = paths[: -(-identities // CHUNK)]
+    if not note.exists() or sum(items(path) for path in paths) < identities:
+        raise ValueError(f"{folder} does not hold {identities} identities: run the phase 'pool' first.")
+    made = torch.tensor(json.loads(note.read_text())["units"])
+    images, latents, turns, masks = (
+        read_chunks(paths, name, identities) for name in ("images", "latents", "turns", "masks")
+    )
+    with safe_open(paths[0], "pt") as file:
+        lit = "ratios" in list(file.keys())
+    # The same steps are other angles once a training has measured them better.
+    turns = turns * torch.tensor(config.projection.view_units) / made
+    return ViewPool(images, latents, turns, masks, tuple(paths), lit)
+
+
+def _check_settings(
+    folder: Path, config: CategoryConfig, recipe: ViewsRecipe, seed: int, accelerator: Accelerator
+) -> None:
+    """Note in ``folder`` what its pool is; ValueError where it is another one."""
+    projection = config.projection
+    wanted = {
+        **asdict(recipe),
+        "seed": seed,
+        "image_size": config.image_size,
+        "directions": projection.view_directions,
+        "light": [projection.light_directions, projection.light_layers, config.light_walk.steps],
+        "units": projection.view_units,
+    }
+    wanted = json.loads(json.dumps(wanted))
+    note, made = folder / SETTINGS, wanted
     if note.exists():
         made = json.loads(note.read_text())
         free = {"identities": 0, "units": 0}
         if {**made, **free} != {**wanted, **free}:
             raise ValueError(f"{folder} holds views made with other settings: choose another folder.")
-    with atomic_file(note) as part:
-        part.write_text(json.dumps({**wanted, "units": made["units"]}))
-    chunks = []
-    for first in range(0, settings.identities, CHUNK):
-        path = folder / f"views-{first:06d}.safetensors"
-        last = min(first + CHUNK, settings.identities)
-        if path.exists():
-            chunk = load_file(path)
-        if not path.exists() or len(chunk["images"]) < last - first:
-            chunk = _generate(range(first, last), config, generator, settings)
-            with atomic_file(path) as part:
-                save_file(chunk, part)
-            log(f"views of {last}/{settings.identities} identities")
-        chunks.append({name: values[: last - first] for name, values in chunk.items()})
-    images, latents, turns = (torch.cat([chunk[name] for chunk in chunks]) for name in ("images", "latents", "turns"))
-    # The same steps are other angles once a training has measured them better.
-    return ViewPool(images, latents, turns * torch.tensor(config.projection.view_units) / torch.tensor(made["units"]))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        with atomic_file(note) as part:
+            part.write_text(json.dumps({**wanted, "units": made["units"]}))
 
 
 @torch.no_grad()
 def _generate(
-    identities: range, config: CategoryConfig, generator: ComponentGenerator, settings: PoolSettings
+    identities: range,
+    config: CategoryConfig,
+    generator: ComponentGenerator,
+    recipe: ViewsRecipe,
+    seed: int,
+    lit: bool,
+    masker: Masker | None,
 ) -> dict[str, Tensor]:
     device = generator.latent_mean.device
+    projection = LatentProjection(generator, config.projection)
     directions = torch.tensor(config.projection.view_directions, device=device)
     units = torch.tensor(config.projection.view_units, device=device)
     limit = config.projection.view_step_limit
-    reach = torch.tensor([settings.pitch_deg, settings.yaw_deg]) / config.camera.view_angle_deg
-    made: dict[str, list[Tensor]] = {"images": [], "latents": [], "turns": []}
+    reach = torch.tensor([recipe.pitch_deg, recipe.yaw_deg]) / config.camera.view_angle_deg
+    lamps = torch.tensor(config.light_walk.steps, device=device)
+
+    def pictures(latents: Tensor) -> Tensor:
+        parts = latents.split(STEPS_AT_ONCE)
+        return torch.cat([gan_image(generator, w, config.image_size, config.crop_fraction) for w in parts]).clamp(-1, 1)
+
+    made: dict[str, list[Tensor]] = {}
     for identity in identities:
-        rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + identity)
-        w = sample_latents(generator, 1, rng, settings.truncation)
+        rng = torch.Generator().manual_seed(seed * 1_000_003 + identity)
+        w = sample_latents(generator, 1, rng, recipe.truncation)
         coordinates = (w - generator.latent_mean) @ generator.component_basis.T / generator.component_std
         own = (coordinates @ directions.T * units)[0]
-        count = settings.views - 1
+        count = recipe.views - 1
         spread = (torch.arange(count) + torch.rand(count, generator=rng)) / max(count, 1) * 2 - 1  # one in each stratum
         pitch = torch.rand(count, generator=rng) * 2 - 1
         goal = (torch.stack((pitch, spread), 1) * reach).to(device)
         steps = ((goal - own) / units).clamp(-limit, limit)
         latents = torch.cat([w, w + along(generator, steps, directions)])
-        images = torch.cat(
-            [gan_image(generator, one[None], config.image_size, config.crop_fraction) for one in latents]
-        )
-        made["images"].append(((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu())
-        made["latents"].append(latents.cpu())
-        made["turns"].append(torch.cat([own[None], own + steps * units]).cpu())
-    return {name: torch.stack(values).contiguous() for name, values in made.items()}
+        images = pictures(latents)
+        one = {
+            "images": ((images + 1) * 127.5).round().to(torch.uint8),
+            "latents": latents,
+            "turns": torch.cat([own[None], own + steps * units]),
+        }
+        if masker is not None:
+            one["masks"] = (masker(images) * 255).round().to(torch.uint8)
+        if lit:
+            walks = [pictures(projection.relight(latent[None], lamps)) for latent in latents]
+            one["ratios"] = torch.stack([log_ratios(w, image) for w, image in zip(walks, images, strict=True)]).half()
+        for name, value in one.items():
+            made.setdefault(name, []).append(value.cpu())
+    return {name: torch.stack(values) for name, values in made.items()}

@@ -321,3 +321,17 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_the_old_checkpoint
         hub.write_card(light, "x" * 10_000)
     assert {path: path.read_bytes() for path in light.rglob("*") if path.is_file()} == before
     assert [path.name for path in light.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_recipe_is_kept_and_is_no_part_of_what_is_measured(tmp_path):
+    networks = {"generator": tiny_generator()}
+    folder = hub.save_components(tmp_path / "checkpoint", tiny_config(), networks)
+    before = hub.fingerprint(folder)
+    hub.save_components(folder, tiny_config(), networks, recipe='{"seed": 1}\n')
+    assert (folder / "recipe.json").read_text() == '{"seed": 1}\n'
+    assert hub.fingerprint(folder) == before
+    assert "recipe.json" in dict(hub.files_to_push(folder))
+    hub.save_components(folder, tiny_config(), networks)
+    assert (folder / "recipe.json").read_text() == '{"seed": 1}\n'
+    hub.save_components(folder, tiny_config(), networks, recipe="{}\n")
+    assert (folder / "recipe.json").read_text() == "{}\n"

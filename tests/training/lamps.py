@@ -98,3 +98,10 @@ def turning() -> tuple[tuple[float, ...], ...]:
 def everywhere(images: Tensor) -> Tensor:
     """A masker: all of it is object."""
     return torch.ones_like(images[:, :1])
+
+
+class Everywhere(nn.Module):
+    """The same as a component."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return everywhere(images)

@@ -9,9 +9,9 @@ from lamps import LIT, SIZE, Lamps, config, dome, everywhere, nets, turning
 from gan2shape_hub.rendering.photometric import harmonics
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
-from gan2shape_hub.training.average_sheet import YAWS_DEG, Crowd, collect_crowd, solve_average
+from gan2shape_hub.training.average_sheet import Crowd, collect_crowd, solve_average
 
-INNER = slice(8, 24)
+INNER, YAWS_DEG = slice(8, 24), (-20.0, 0.0, 20.0)
 
 
 def known(**changes):
@@ -83,7 +83,7 @@ def test_a_crowd_that_turns_is_seen_from_every_side():
     turned = dataclasses.replace(
         turned, projection=dataclasses.replace(turned.projection, view_directions=turns, view_units=(0.5, 0.5))
     )
-    crowd = collect_crowd(Lamps(dome()), nets(dome()), everywhere, turned, lambda _: None, people=2)
+    crowd = collect_crowd(Lamps(dome()), nets(dome()), everywhere, turned, lambda _: None, people=2, yaws_deg=YAWS_DEG)
     assert crowd.ratios.shape == (len(YAWS_DEG) * len(known().light_walk.steps), SIZE, SIZE)
 
 

@@ -7,12 +7,15 @@ from lamps import LIT, MIXED, TURNING, Lamps, config, dome, everywhere, nets, tu
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.rendering.photometric import luminance
 from gan2shape_hub.training.light_directions import acting_layers, find_light_directions, measure_responses, with_light
+from gan2shape_hub.training.recipe import LightRecipe
+
+PURITY = LightRecipe().purity
 
 
 def find(generator, count=6, turning=(), **changes):
     said = []
     layers, responses = measure_responses(generator, nets(dome()), everywhere, config(**changes), said.append, count)
-    return find_light_directions(layers, responses, turning, said.append), said
+    return find_light_directions(layers, responses, turning, said.append, PURITY), said
 
 
 def test_the_lamp_is_found_in_its_layers_and_the_right_way_round():
@@ -52,7 +55,7 @@ def test_a_flat_sheet_says_nothing_of_light():
     layers, responses = measure_responses(
         Lamps(dome()), nets(torch.zeros(1, 1, 32, 32)), everywhere, config(), print, 3
     )
-    assert find_light_directions(layers, responses, (), said.append) is None
+    assert find_light_directions(layers, responses, (), said.append, PURITY) is None
 
 
 def test_steps_of_the_configuration_relight():

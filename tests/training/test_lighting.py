@@ -3,12 +3,13 @@
 import pytest
 import torch
 from conftest import tiny_config
-from pretraining_run import tiny_nets, tiny_pool, train
+from shape_run import tiny_nets, tiny_pool, train
 
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
 from gan2shape_hub.training.lighting import REDUCTION, LitHeads, collect_lit_heads, lighting_loss, load_lit_heads
-from gan2shape_hub.training.multiview import MultiviewLoss, multiview_loss
+from gan2shape_hub.training.multiview import multiview_loss
+from gan2shape_hub.training.recipe import MultiviewLoss
 
 SIZE = 32
 
@@ -123,6 +124,6 @@ def test_sheets_count_the_same_alone_and_together():
 def test_training_goes_on_without_lit_heads(tmp_path, monkeypatch):
     """Where no view shows enough of the object, brightness is left out."""
     none = LitHeads(torch.zeros(0, 8, 8), torch.zeros(0, 8, 8), torch.ones(8, 8))
-    monkeypatch.setattr("gan2shape_hub.training.pretraining.load_lit_heads", lambda *rest: none)
+    monkeypatch.setattr("gan2shape_hub.training.shape_training.load_lit_heads", lambda *rest: none)
     train(tmp_path, steps=2)
     assert '"lighting"' not in (tmp_path / "log.jsonl").read_text()

@@ -1,0 +1,44 @@
+"""Fifth phase: generated identities, turned and lit, with masks; what everything after it looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from gan2shape_hub.training import pages
+from gan2shape_hub.training.context import Context
+from gan2shape_hub.training.view_pool import ViewPool, make_pool, read_pool
+
+
+class Pool:
+    name = "pool"
+    shared = True
+
+    def lacks(self, context: Context) -> str | None:
+        return None if context.turns else "no direction of W turns the object"
+
+    def run(self, context: Context) -> Context:
+        make_pool(
+            _folder(context),
+            context.config,
+            context.generator,
+            context.recipe.pool,
+            seed=context.seed(self.name),
+            accelerator=context.accelerator,
+            log=context.log,
+            masker=context.masker,
+        )
+        return context
+
+    def picture(self, context: Context) -> Image.Image | None:
+        return pages.pool(open_pool(context), context.config)
+
+
+def open_pool(context: Context) -> ViewPool:
+    """The pool that the run made; ValueError where it did not yet."""
+    return read_pool(_folder(context), context.config, context.recipe.pool.identities)
+
+
+def _folder(context: Context) -> Path:
+    return context.folder(Pool.name) / "views"
