@@ -311,6 +311,7 @@ class GAN2ShapePipeline(Pretrained):
             perceptual=self.perceptual,
             discriminator=self.discriminator,
             encoder=self.components.get("latent_encoder"),
+            masker=self.components.get("masker"),
             precision=self.mixed_precision,
             device=self.device,
             **services,

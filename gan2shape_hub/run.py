@@ -66,6 +66,8 @@ class Run:
     discriminator: nn.Module | None = None
     encoder: nn.Module | None = None
     """The checkpoint's latent encoder, where the search for a latent begins."""
+    masker: nn.Module | None = None
+    """The checkpoint's, of images (B, 3, S, S) in -1..1: masks (B, 1, S, S)."""
     precision: str = "no"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     callback: Callable[[Progress], Any] | None = None
