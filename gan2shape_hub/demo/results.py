@@ -185,7 +185,8 @@ DOWNLOADS = {
 }
 """Kind of file -> its button and its name, in the order in which they are made: the quick ones first."""
 VIEWS = {"textured": ("", "view.glb"), "shape": ("", "shape.glb"), "behind": ("", "behind.glb")}
-"""What the page's viewer shows: a quarter of the download's faces, for phones; bare, textured, or textured with its background behind it."""
+"""What the page's viewer shows: a quarter of the download's faces, for phones; bare, textured, or with
+its background behind it."""
 
 
 def file_of(finished: Finished, folder: Path, kind: str) -> Path:
