@@ -215,7 +215,7 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
             zip_files(path, tuple(sorted(Path(folder).iterdir())))
     elif kind == "turntable":
         limit = finished.result.config.rotation_limit_deg[0]
-        frames = turntable_frames(viewer.model(ModelOptions(), coarse=True), camera, yaw_limit_deg=limit)
+        frames = turntable_frames(viewer.shown, camera, yaw_limit_deg=limit)
         write_animation(path, frames, fps=16, video=path.suffix == ".mp4")
     elif kind == "contact":
         write_image(path, contact_sheet(viewer))
@@ -227,7 +227,7 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
             part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
     else:
         # Without light: the texture is lit as the photograph is, and the viewer's surroundings would tint it.
-        model = viewer.model(ModelOptions(background=kind == "behind"), coarse=True)
+        model = viewer.model(ModelOptions(background=True)) if kind == "behind" else viewer.shown
         write_glb(path, model.mesh, model.picture, camera, unlit=True)
 
 

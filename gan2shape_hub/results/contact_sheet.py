@@ -11,7 +11,7 @@ from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.image_files import depth_to_pil, normals_to_pil, to_pil
 from gan2shape_hub.results.layout import Tile, cut_out, page
-from gan2shape_hub.results.model import Model, ModelOptions
+from gan2shape_hub.results.model import Model
 from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle, model_views
@@ -28,7 +28,7 @@ def contact_sheet(viewer: Viewer, model: Model | None = None, *, tile: int = 256
     4.9 tiles large.
     """
     camera = viewer.camera
-    model = viewer.model(ModelOptions(), coarse=True) if model is None else model
+    model = viewer.shown if model is None else model
     depth = without_border(viewer.depth, camera)
     normals = normals_from_depth(depth[None], camera)
     diffuse = (normals * viewer.light.direction[:, :, None, None]).sum(1).clamp_min(0)
@@ -63,8 +63,8 @@ def _relit_row(viewer: Viewer, tile: int) -> list[Tile]:
     """The input's view under other lights, and one where both view and light are new."""
     alpha = viewer.alpha if viewer.cut_out else None
     tiles = [Tile(f"light: {name}", cut_out(viewer.redraw(viewer.pose, name, tile), alpha)) for name in LIGHTS]
-    front = viewer.model(ModelOptions(), coarse=True)
-    lit = replace(front, texture=viewer.lit(front.texture, "left"))
+    front = viewer.shown
+    lit = replace(front, texture=viewer.wide.lit(front.texture, "left"))
     pose = rotate_poses([(-35, 8)], viewer.camera, pivot=middle(front.body))
     view = next(model_views(lit, frame_poses(pose, front.body, viewer.camera), viewer.camera, tile))
     return [*tiles, Tile("turned and relit", to_pil(view.image))]

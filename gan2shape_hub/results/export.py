@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -85,7 +85,6 @@ def export_scene(
     """
     folder, options = Path(folder), options or ExportOptions()
     camera, model = viewer.camera, viewer.model(options.model)
-    small = viewer.model(replace(options.model, faces=None, texture_size=None), coarse=True)
     depth, mask = viewer.seen[0], viewer.seen[1] if options.model.background else viewer.object_seen
     texture = model.picture
     pictures = {
@@ -109,10 +108,10 @@ def export_scene(
         if options.model.closed:
             jobs.append(writer.submit(mesh_files.write_stl, part / "mesh.stl", model.body, camera, options.height_mm))
             jobs.append(writer.submit(mesh_files.write_3mf, part / "mesh.3mf", model.body, camera, options.height_mm))
-        image_files.write_image(part / "contact_sheet.png", contact_sheet(viewer, small))
+        image_files.write_image(part / "contact_sheet.png", contact_sheet(viewer, model))
         image_files.write_image(part / "poster.png", poster(model, camera))
         if options.turntable:
-            frames = turntable_frames(small, camera, yaw_limit_deg=yaw_limit_deg, path=options.path)
+            frames = turntable_frames(model, camera, yaw_limit_deg=yaw_limit_deg, path=options.path)
             write_animation(part / "turntable.mp4", frames, fps=16, video=options.video)
         if result_json is not None:
             (part / "result.json").write_text(result_json, encoding="utf-8")

@@ -41,6 +41,16 @@ class MeshError(ValueError):
     """No mesh can be made; the message is one sentence with the remedy."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """First and last row and column of a part of a sheet, pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
 @dataclass(frozen=True, eq=False)
 class SheetMesh:
     """A triangle mesh in the canonical camera frame (x right, y down, z away, scene units). No vertex is unused."""
@@ -72,6 +82,7 @@ def build_mesh(
     max_stretch: float = MAX_STRETCH,
     upsample: int = 2,
     max_hole: float = 0.06,
+    window: Window | None = None,
 ) -> SheetMesh:
     """Triangulate a canonical depth map and cut away what it does not really show.
 
@@ -85,6 +96,7 @@ def build_mesh(
         upsample: cells per pixel and direction, 1 or more; depth in between is bicubic.
         max_hole: enclosed holes that cutting tore, of at most this fraction of the mesh, are closed again by flattening
             the slope there: a cut that detaches nothing is a crack in a face. Holes of ``mask`` stay.
+        window: the part of ``depth`` that is taken; None: all between the pinned columns.
 
     Returns:
         The mesh: one connected piece, manifold, no unused vertex.
@@ -101,12 +113,17 @@ def build_mesh(
         raise ValueError(f"max_stretch is {max_stretch}, must be above 1.")
     if upsample < 1:
         raise ValueError(f"upsample is {upsample}, must be 1 or more.")
-    border = border_columns(depth.shape[1], camera)
-    z, level = _fine_grid(depth.detach().float().cpu(), mask, border, upsample)
+    if window is None:
+        border = border_columns(depth.shape[1], camera)
+        window = Window(0, depth.shape[0] - 1, border, depth.shape[1] - 1 - border)
+    z, level = _fine_grid(depth.detach().float().cpu(), mask, window, upsample)
     rows, cols = z.shape
     # Position of every grid vertex: column and row in pixels of ``depth``, and depth.
     place = np.stack(
-        np.broadcast_arrays(border + np.arange(cols)[None] / upsample, np.arange(rows)[:, None] / upsample, z), -1
+        np.broadcast_arrays(
+            window.left + np.arange(cols)[None] / upsample, window.top + np.arange(rows)[:, None] / upsample, z
+        ),
+        -1,
     ).copy()
 
     inside = _cells_of(level > 0)
@@ -159,21 +176,21 @@ def export_uv(uv: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack((inner[:, 0], 1 - inner[:, 1]), 1)
 
 
-def _fine_grid(depth: Tensor, mask: Tensor | None, border: int, upsample: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depth of the fine vertices (R, C), border columns left out, and a level (R, C): above 0 on the object."""
-    width = depth.shape[1]
-    inner = slice(border * upsample, (width - 1 - border) * upsample + 1)
+def _fine_grid(depth: Tensor, mask: Tensor | None, window: Window, upsample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of the fine vertices (R, C) of a part of ``depth``, and a level (R, C): above 0 on the object."""
+    rows = slice(window.top * upsample, window.bottom * upsample + 1)
+    cols = slice(window.left * upsample, window.right * upsample + 1)
     size = [(n - 1) * upsample + 1 for n in depth.shape]
     finite = torch.isfinite(depth)
     level = F.interpolate(finite.float()[None, None], size, mode="bilinear", align_corners=True)
     if mask is not None:
         soft = F.interpolate(mask.detach().float().cpu()[None, None], size, mode="bilinear", align_corners=True)
         level = level * blur(soft, SMOOTHING)
-    level = (level[0, 0, :, inner] - 0.5).double().numpy()
+    level = (level[0, 0, rows, cols] - 0.5).double().numpy()
     for speck in grid.small_holes(level > 0, int(SPECK * level.size)):
         level[speck] = 0.5
-    depth = depth[:, border : width - border]
-    finite = finite[:, border : width - border]
+    part = slice(window.top, window.bottom + 1), slice(window.left, window.right + 1)
+    depth, finite = depth[part], finite[part]
     if not finite.all():
         depth = torch.where(finite, depth, depth[finite].median() if finite.any() else torch.ones(()))
     if upsample > 1:

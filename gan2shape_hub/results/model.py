@@ -17,6 +17,7 @@ from gan2shape_hub.rendering.camera import Pose, project, unproject
 from gan2shape_hub.rendering.renderer import sheet_faces
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import SheetMesh
+from gan2shape_hub.results.normal_map import bake_normal_map
 from gan2shape_hub.results.simplify import simplify
 from gan2shape_hub.results.solid import head, plaque, weld
 from gan2shape_hub.results.texture import BakedTexture, back_colours, extrapolate
@@ -26,6 +27,8 @@ TextureKind = Literal["photograph", "albedo"]
 
 GUTTER = 8
 """Texels that each part of a texture goes on for beyond its edge, so that small versions of it do not mix."""
+NORMAL_SIDE = 512
+"""Texels of a normal map at most: sheets have fewer pixels."""
 PLANE_GAP = 2e-3
 """Scene units of air before the plane behind an object."""
 BACK_PART, WALL_PART = 4, 2
@@ -87,6 +90,7 @@ def build_model(
     sheet: SheetMesh,
     colours: Tensor,
     baked: BakedTexture,
+    depth: Tensor,
     options: ModelOptions,
     *,
     soft: bool,
@@ -99,13 +103,17 @@ def build_model(
         sheet: cut out, or with its background.
         colours: (3, T, T) in -1..1, what it wears.
         baked: where the object is on it.
+        depth: (S, S), what the sheet is a mesh of.
         options: which model.
         soft: the sheet ends at the half level of ``baked.alpha``, which the texture takes on.
         wall: depth and colours (3, h, T) of a plane behind it.
         camera: of the sheet.
     """
+    fine, normal_map = len(sheet.faces), None
     if options.faces is not None:
         sheet = simplify(sheet, options.faces // (2 if options.closed else 1), camera)
+    if len(sheet.faces) < fine:
+        normal_map = bake_normal_map(sheet, depth, camera, min(colours.shape[-1], NORMAL_SIDE))
     body, front, blocks = sheet, len(sheet.vertices), [colours]
     if options.closed:
         solid = plaque(sheet) if options.shape == "relief" else head(sheet)
@@ -124,7 +132,9 @@ def build_model(
         opaque = torch.ones_like(texture[:1])
         opaque[:, : baked.alpha.shape[1]] = baked.alpha
         texture = torch.cat((texture, opaque))
-    return Model(mesh, texture, body)
+    if normal_map is not None:
+        normal_map = _below(normal_map, texture, places[0])
+    return Model(mesh, texture, body, normal_map)
 
 
 def wall_colours(source: Tensor, alpha: Tensor, depth: float, pose: Pose, camera: CameraConfig, size: int) -> Tensor:
@@ -152,6 +162,19 @@ def _stacked(blocks: list[Tensor]) -> tuple[Tensor, list[tuple[float, float]]]:
         places.append((top + GUTTER, top + rows - GUTTER - 1))
         top += rows
     return texture, [(first / (top - 1), last / (top - 1)) for first, last in places]
+
+
+def _below(normal_map: Tensor, texture: Tensor, place: tuple[float, float]) -> Tensor:
+    """The front's ``normal_map`` (3, T, T) at its ``place`` on the ``texture``; what else is there is as smooth as its
+    mesh."""
+    scale = normal_map.shape[-1] / texture.shape[-1]
+    height = round(texture.shape[1] * scale)
+    whole = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, height, normal_map.shape[-1]).clone()
+    first, last = (round(at * (height - 1)) for at in place)
+    whole[:, first : last + 1] = F.interpolate(
+        normal_map[None], (last + 1 - first, normal_map.shape[-1]), mode="bilinear", align_corners=True
+    )[0]
+    return whole
 
 
 def _placed(uv: Tensor, place: tuple[float, float]) -> Tensor:

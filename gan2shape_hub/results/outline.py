@@ -106,3 +106,11 @@ def split_pinches(place: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
     fans = components(np.concatenate((start[one], end[one])), np.concatenate((end[other], start[other])), faces.size)
     used, number = np.unique(fans, return_inverse=True)
     return place[faces.ravel()[used]], number.reshape(faces.shape)
+
+
+def border_edges(faces: np.ndarray) -> np.ndarray:
+    """(E, 2): the edges of ``faces`` (F, 3) that one face has, as it runs along them."""
+    edges = np.stack((faces, np.roll(faces, -1, 1)), -1).reshape(-1, 2)
+    key = edges.min(1) * (faces.max() + 1) + edges.max(1)
+    _, first, count = np.unique(key, return_index=True, return_counts=True)
+    return edges[first[count == 1]]

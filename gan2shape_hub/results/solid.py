@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan2shape_hub.results.inflate import Region
 from gan2shape_hub.results.mesh import SheetMesh
+from gan2shape_hub.results.outline import border_edges
 
 MARGIN = 0.08
 """Thickness of a plaque where it is thinnest, in parts of the front's width."""
@@ -64,14 +65,6 @@ def weld(vertices: Tensor) -> Tensor:
     return torch.from_numpy(number.reshape(-1))
 
 
-def border_edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2): the edges of ``faces`` (F, 3) that one face has, as it runs along them."""
-    edges = np.stack((faces, np.roll(faces, -1, 1)), -1).reshape(-1, 2)
-    key = edges.min(1) * (faces.max() + 1) + edges.max(1)
-    _, first, count = np.unique(key, return_index=True, return_counts=True)
-    return edges[first[count == 1]]
-
-
 def _closed(sheet: SheetMesh, back: Tensor) -> Solid:
     """``sheet`` and the same at the depths ``back`` (V,), joined along their border where they are not one."""
     front, count = sheet.vertices, len(sheet.vertices)
@@ -91,7 +84,7 @@ def _closed(sheet: SheetMesh, back: Tensor) -> Solid:
 def _outline(sheet: SheetMesh) -> np.ndarray:
     """(V,) bool: the vertices on the object's own outline; those where the frame cuts it are not."""
     uv, edges = sheet.uv.numpy(), border_edges(sheet.faces.numpy())
-    left, right, bottom = uv[:, 0] == uv[:, 0].min(), uv[:, 0] == uv[:, 0].max(), uv[:, 1] == 1
+    left, right, bottom = uv[:, 0] == uv[:, 0].min(), uv[:, 0] == uv[:, 0].max(), uv[:, 1] == uv[:, 1].max()
     along = np.logical_or.reduce([side[edges].all(1) for side in (left, right, bottom)])
     outline = np.zeros(len(uv), bool)
     outline[edges[~along]] = True

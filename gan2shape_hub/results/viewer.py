@@ -25,9 +25,10 @@ from gan2shape_hub.rendering import (
 from gan2shape_hub.rendering.camera import project, unproject
 from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.rendering.scene import canonical, resized
+from gan2shape_hub.results import wide
 from gan2shape_hub.results.edit import LightLike, as_light, multiplied, relight, rotate_poses, shading_ratio, wall_ratio
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, build_mesh
+from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mesh
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
@@ -100,6 +101,28 @@ class Viewer:
     """The mesh is cut where the surface is stretched more than this (silhouettes)."""
     mesh_side: int = MESH_SIDE
     """Cells along the mesh's side up to which the sheet is refined."""
+    window: Window | None = None
+    """The part of the sheet that is meshed; None: all of it."""
+
+    @cached_property
+    def wide(self) -> Viewer:
+        """The same with all that the photograph shows of the object: what models are made of. Itself where the
+        background is kept."""
+        if not self.cut_out:
+            return self
+        side = self.depth.shape[-1]
+        camera = wide.wide_camera(self.camera, side)
+        depth = wide.widened_depth(without_border(self.depth, self.camera))
+        alpha = wide.widened(self.alpha[None])[0]
+        return replace(
+            self,
+            camera=camera,
+            source=wide.widened(self.source),
+            depth=depth,
+            albedo=wide.widened(self.albedo),
+            alpha=wide.without_ceiling(alpha),
+            window=wide.window(depth, alpha, self.pose, camera),
+        )
 
     def lighter(self, side: int) -> Viewer:
         """The same for looks that follow somebody's hand: photograph and texture of ``side`` pixels at most, and a mesh
@@ -145,8 +168,7 @@ class Viewer:
         small = self.depth.shape[-1]
         lookup = (2 * grid * (small - 1) / (side - 1) + 1) / small - 1
         alpha = self.alpha[None, None].to(depth)
-        mask = F.grid_sample(alpha, lookup, padding_mode="border", align_corners=False)[0, 0].clamp(0, 1)
-        return mask * (lookup[0, ..., 1] >= -1)  # above the photograph is no more hair; below it the neck goes on
+        return F.grid_sample(alpha, lookup, padding_mode="border", align_corners=False)[0, 0].clamp(0, 1)
 
     @cached_property
     def baked(self) -> BakedTexture:
@@ -154,6 +176,7 @@ class Viewer:
         return self._baked(None)
 
     def _baked(self, size: int | None) -> BakedTexture:
+        size = size or min(self.source.shape[-1], round(1024 * (1 if self.window is None else 1 + 2 * wide.MARGIN)))
         return bake_texture(
             self.source, self.depth, self.albedo, self.pose, self.light, self.camera, alpha=self.alpha, size=size
         )
@@ -168,13 +191,14 @@ class Viewer:
         """The surface as a mesh, cut out."""
         return self.build_sheet(self.max_stretch)
 
-    def build_sheet(self, max_stretch: float, *, whole: bool = False, coarse: bool = False) -> SheetMesh:
-        """The same with another cut; ``whole``: with its background; ``coarse``: a cell a pixel."""
+    def build_sheet(self, max_stretch: float, *, whole: bool = False) -> SheetMesh:
+        """The same with another cut; ``whole``: with its background."""
         mask = None if whole else self.canonical_mask
         if mask is not None and max_stretch == MAX_STRETCH:
             max_stretch = math.inf  # the outline is known: what is steep inside it is a jaw or an ear, and no curtain
-        upsample = 1 if coarse else self._refined
-        return build_mesh(self.depth, self.camera, mask=mask, max_stretch=max_stretch, upsample=upsample)
+        return build_mesh(
+            self.depth, self.camera, mask=mask, max_stretch=max_stretch, upsample=self._refined, window=self.window
+        )
 
     @property
     def _refined(self) -> int:
@@ -186,25 +210,22 @@ class Viewer:
         return self.model(ModelOptions())
 
     @torch.no_grad()
-    def model(self, options: ModelOptions, *, coarse: bool = False) -> Model:
-        """The model that ``options`` ask for; ``coarse``: for small pictures."""
-        plain = options.texture_size in (None, self.baked.image.shape[-1])
-        baked = self.baked if plain else self._baked(options.texture_size)
+    def model(self, options: ModelOptions) -> Model:
+        """The model that ``options`` ask for."""
         plaque = options.background and options.shape == "relief"
+        layers = self if plaque else self.wide
+        baked = layers.baked if options.texture_size is None else layers._baked(options.texture_size)
         cut = self.cut_out and not plaque
         colours = baked.object if cut else baked.image
         if options.texture == "albedo":
-            colours = relight(colours, self.depth, self.light, self.as_light("flat"), self.camera, self.matte)
+            colours = layers.lit(colours, "flat")
         wall, size = None, colours.shape[-1]
         if options.background and cut:
             depth = float(self.depth.max())
-            wall = depth, wall_colours(self.source, self.alpha, depth, self.pose, self.camera, size)
-        # A relief of the whole square has no silhouettes to cut: it is closed behind.
-        if plaque:
-            sheet = self.build_sheet(math.inf, whole=True, coarse=coarse)
-        else:
-            sheet = self.build_sheet(self.max_stretch, coarse=True) if coarse else self.sheet
-        return build_model(sheet, colours, baked, options, soft=cut, wall=wall, camera=self.camera)
+            wall = depth, wall_colours(layers.source, layers.alpha, depth, self.pose, layers.camera, size)
+        # The whole square has no silhouettes to cut: it is closed behind.
+        sheet = self.build_sheet(math.inf, whole=True) if plaque else layers.sheet
+        return build_model(sheet, colours, baked, layers.depth, options, soft=cut, wall=wall, camera=layers.camera)
 
     @torch.no_grad()
     def render(
@@ -221,7 +242,7 @@ class Viewer:
         model = self.shown
         poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(model.body))
         clay = shaded_only and light is not None
-        texture = model.texture if light is None else self.lit(model.texture, light)
+        texture = model.texture if light is None else self.wide.lit(model.texture, light)
         rendered = render_mesh(
             model.mesh.vertices,
             model.mesh.faces,

@@ -78,7 +78,7 @@ def turntable_frames(
         yield drawn[key]
 
 
-def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.2) -> Pose:
+def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.5) -> Pose:
     """``poses``, each moved so that the mesh's middle is in the middle of the picture, and back by one common distance
     so that the mesh fits.
 
