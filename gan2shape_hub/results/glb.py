@@ -30,7 +30,7 @@ class _Buffer:
         return len(self.views) - 1
 
     def array(self, values: np.ndarray, target: int, **more: Any) -> int:
-        kind = {1: "SCALAR", 2: "VEC2", 3: "VEC3"}[values.shape[1] if values.ndim == 2 else 1]
+        kind = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1] if values.ndim == 2 else 1]
         integer = values.dtype.kind in "iu"
         data = np.ascontiguousarray(values, "<u4" if integer else "<f4").tobytes()
         self.accessors.append(
@@ -79,6 +79,11 @@ def glb(
         "NORMAL": out.array(normals, VERTICES),
         "TEXCOORD_0": out.array(uv, VERTICES),
     }
+    if normal_map is not None:  # else readers make them up, each in its own way
+        along = np.array([1.0, 0, 0]) - normals * normals[:, :1]
+        length = np.linalg.norm(along, axis=1, keepdims=True)
+        along = np.where(length > 1e-6, along / np.maximum(length, 1e-6), [0.0, 0, -1])
+        attributes["TANGENT"] = out.array(np.concatenate((along, np.ones_like(length)), 1), VERTICES)
     images = [texture] if normal_map is None else [texture, normal_map]
     surface: dict[str, Any] = {
         "name": "surface",
