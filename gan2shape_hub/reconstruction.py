@@ -25,8 +25,10 @@ from gan2shape_hub.rendering import Light, Pose
 from gan2shape_hub.rendering.scene import resized_scene
 from gan2shape_hub.report import RunReport
 from gan2shape_hub.results.edit import LightLike
-from gan2shape_hub.results.export import export_scene
+from gan2shape_hub.results.export import ExportOptions, export_scene
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh
+from gan2shape_hub.results.mesh_files import HEIGHT_MM, to_trimesh
+from gan2shape_hub.results.model import Model, ModelOptions, Shape, TextureKind
 from gan2shape_hub.results.paste import FEATHER
 from gan2shape_hub.results.texture import BakedTexture
 from gan2shape_hub.results.viewer import Viewer
@@ -176,9 +178,22 @@ class Reconstruction:
         """The surface, cut where it is stretched more than ``max_stretch`` times (silhouettes)."""
         return self.viewer.build_sheet(max_stretch)
 
-    def mesh(self, max_stretch: float = MAX_STRETCH) -> trimesh.Trimesh:
-        """Textured mesh: y up, z toward the viewer, one unit wide."""
-        return self.viewer.mesh(max_stretch)
+    def model(self, options: ModelOptions | None = None) -> Model:
+        """Mesh and texture that ``options`` ask for; None: the front."""
+        return self.viewer.model(options or ModelOptions())
+
+    def mesh(
+        self,
+        shape: Shape = "front",
+        *,
+        background: bool = False,
+        faces: int | None = None,
+        texture_size: int | None = None,
+        texture: TextureKind = "photograph",
+    ) -> trimesh.Trimesh:
+        """Textured mesh: y up, z toward the viewer, one unit wide. Arguments: `ModelOptions`."""
+        model = self.model(ModelOptions(shape, background, faces, texture_size, texture))
+        return to_trimesh(model.mesh, model.picture, self.config.camera)
 
     def warn_if_poor(self, threshold_db: float = 18.0) -> bool:
         """Warn where the generator could not express the photograph: edits through it show somebody else then. The
@@ -298,22 +313,33 @@ class Reconstruction:
         self,
         folder: str | Path,
         *,
+        shape: Shape = "front",
+        background: bool = False,
+        faces: int | None = None,
+        texture_size: int | None = None,
+        texture: TextureKind = "photograph",
+        height_mm: float = HEIGHT_MM,
         turntable: bool = True,
+        path: str = "turn",
         video: bool | None = None,
         max_stretch: float = MAX_STRETCH,
         pictures: Mapping[str, Image.Image] | None = None,
     ) -> list[Path]:
         """Write everything to ``folder``, with ``pictures`` of edits by name, whole or not at all (see
-        ``results.export``)."""
+        ``results.export``).
+
+        ``shape`` to ``texture``: as `ModelOptions`; ``height_mm`` to ``video``: as `ExportOptions`."""
+        options = ExportOptions(
+            ModelOptions(shape, background, faces, texture_size, texture), height_mm, turntable, path, video
+        )
         viewer = self.viewer
         if max_stretch != viewer.max_stretch:
             viewer = dataclasses.replace(viewer, max_stretch=max_stretch)
         return export_scene(
             folder,
             viewer,
+            options,
             result_json=json.dumps(self.report.to_dict(), indent=2, default=str) + "\n",
-            turntable=turntable,
-            video=video,
             yaw_limit_deg=self.config.rotation_limit_deg[0],
             pictures=pictures,
         )

@@ -7,6 +7,8 @@ Examples:
     gan2shape reconstruct photo.jpg --tune --views -15,15 --light left --paste --output out/
                                                               turned, relit, and put back into the photograph
     gan2shape reconstruct --seed 7 --preset balanced --views -30,-15,0,15,30 --output out/
+    gan2shape reconstruct photo.jpg --shape head --faces 40000 --height-mm 120 --output out/
+                                                              a closed head, also as STL and 3MF for printing
     gan2shape reconstruct --seed 7 --output out/ --json       one JSON object on standard output
 """
 
@@ -61,7 +63,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="also save each of --views and --light inside the whole photograph, made by the generator (default) or "
         "rendered with the photograph's own pixels",
     )
-    parser.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
+    saved = parser.add_argument_group("what is saved")
+    saved.add_argument("--shape", default="front", choices=("front", "relief", "head"), help="closed: relief or head")
+    saved.add_argument("--background", action="store_true", help="keep the background, as a plane behind the object")
+    saved.add_argument("--faces", type=int, help="triangles of the mesh at most; a normal map keeps what they lose")
+    saved.add_argument("--texture-size", type=int, help="512 to 4096 texels (default: the photograph's, at most 1024)")
+    saved.add_argument("--texture", default="photograph", choices=("photograph", "albedo"), help="albedo: evenly lit")
+    saved.add_argument("--height-mm", type=float, default=100.0, help="of STL and 3MF, which closed shapes get")
+    saved.add_argument("--path", default="turn", choices=("turn", "nod", "orbit"), help="how the turntable moves")
+    saved.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
@@ -120,8 +130,14 @@ def check(options: argparse.Namespace) -> None:
     from gan2shape_hub import hub
     from gan2shape_hub.accelerator import check_device
     from gan2shape_hub.results.edit import preset_light
+    from gan2shape_hub.results.export import ExportOptions
+    from gan2shape_hub.results.model import ModelOptions
     from gan2shape_hub.stages.prepare import load_image
 
+    ExportOptions(
+        ModelOptions(options.shape, options.background, options.faces, options.texture_size, options.texture),
+        options.height_mm,
+    )
     if options.device is not None:
         check_device(options.device)
     for light in options.light:
@@ -168,7 +184,9 @@ def reconstruct(options: argparse.Namespace) -> dict:
             show(RUN, f"Making {name}", str(number))
             edits[name] = make()
         show(RUN, "Saving")
-        files = result.save(options.output, turntable=not options.no_turntable, pictures=edits)
+        names = ("shape", "background", "faces", "texture_size", "texture", "height_mm", "path")
+        form = {name: getattr(options, name) for name in names}
+        files = result.save(options.output, turntable=not options.no_turntable, pictures=edits, **form)
         show(1, "Saved")
     if (result.report.input.faces or 0) > 1 and options.face is None:
         print(f"reconstruct: {result.report.input.faces} faces, the largest was taken (--face).", file=sys.stderr)

@@ -188,7 +188,7 @@ class Desk:
 
     @told
     def surface(self, kind: str, request: gr.Request) -> str:
-        """The file for the viewer: the model with its texture, or its bare shape."""
+        """The file for the viewer: the model with its texture, with its background behind it, or its bare shape."""
         session = self.session(request)
         return str(results.file_of(own_result(session), session.folder, kind.lower()))
 

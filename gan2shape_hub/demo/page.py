@@ -199,7 +199,9 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
             interactive=False,
             elem_id="viewer",
         )
-        surface = gr.Radio(["Textured", "Shape"], value="Textured", label="Surface", elem_id="surface")
+        surface = gr.Radio(
+            ["Textured", ("With background", "Behind"), "Shape"], value="Textured", label="Surface", elem_id="surface"
+        )
         with gr.Row(equal_height=True):
             compare = gr.ImageSlider(
                 label="Input and reconstruction", interactive=False, height=300, elem_id="compare", buttons=[]

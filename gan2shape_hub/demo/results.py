@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import trimesh
 from PIL import Image
 from torch import Tensor
 
@@ -31,8 +30,9 @@ from gan2shape_hub.results.animation import video_available, write_animation
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light
 from gan2shape_hub.results.image_files import to_pil, write_image
-from gan2shape_hub.results.mesh import to_trimesh
+from gan2shape_hub.results.layout import cut_out
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
+from gan2shape_hub.results.model import ModelOptions
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import turntable_frames
 
@@ -185,8 +185,9 @@ DOWNLOADS = {
     "contact": ("Contact sheet", "contact_sheet.png"),
 }
 """Kind of file -> its button and its name, in the order in which they are made: the quick ones first."""
-VIEWS = {"textured": ("", "view.glb"), "shape": ("", "shape.glb")}
-"""What the page's viewer shows: a quarter of the download's faces, for phones; bare or textured."""
+VIEWS = {"textured": ("", "view.glb"), "shape": ("", "shape.glb"), "behind": ("", "behind.glb")}
+"""What the page's viewer shows: a quarter of the download's faces, for phones; bare, textured, or with
+its background behind it."""
 
 
 def file_of(finished: Finished, folder: Path, kind: str) -> Path:
@@ -203,44 +204,36 @@ def file_of(finished: Finished, folder: Path, kind: str) -> Path:
 def _write(finished: Finished, kind: str, path: Path) -> None:
     viewer, camera = finished.result.viewer, finished.result.config.camera
     if kind == "glb":
-        write_glb(path, viewer.sheet, to_pil(viewer.texture), camera)
+        write_glb(path, viewer.shown.mesh, viewer.shown.picture, camera)
     elif kind == "ply":
-        write_ply(path, viewer.sheet, to_pil(viewer.texture), camera)
+        write_ply(path, viewer.shown.mesh, viewer.shown.picture, camera)
     elif kind == "obj":
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            zip_files(path, write_obj(Path(folder) / "model.obj", viewer.sheet, to_pil(viewer.texture), camera))
+            zip_files(path, write_obj(Path(folder) / "model.obj", viewer.shown.mesh, viewer.shown.picture, camera))
     elif kind == "maps":
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             _write_maps(viewer, Path(folder))
             zip_files(path, tuple(sorted(Path(folder).iterdir())))
     elif kind == "turntable":
         limit = finished.result.config.rotation_limit_deg[0]
-        frames = turntable_frames(viewer.sheet, viewer.texture, camera, yaw_limit_deg=limit)
+        frames = turntable_frames(viewer.shown, camera, yaw_limit_deg=limit)
         write_animation(path, frames, fps=16, video=path.suffix == ".mp4")
     elif kind == "contact":
         write_image(path, contact_sheet(viewer))
     elif kind == "shape":
         colour = Image.new("RGB", (8, 8), tuple(round(255 * channel) for channel in CLAY))
         write_glb(path, finished.quick(TURNED_SIDE).sheet, colour, camera)
-    else:
-        if kind == "settings":
-            data = (json.dumps(settings(finished), indent=2, default=str) + "\n").encode()
-        else:
-            # Without light: the texture is lit as the photograph is, and the viewer's surroundings would tint it.
-            mesh = to_trimesh(finished.quick(TURNED_SIDE).sheet, to_pil(viewer.texture), camera)
-            data = trimesh.exchange.gltf.export_glb(mesh, include_normals=True, tree_postprocessor=_without_light)
+    elif kind == "settings":
         with atomic_file(path) as part:
-            part.write_bytes(data)
-
-
-def _without_light(tree: dict[str, Any]) -> None:
-    tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
-    for material in tree["materials"]:
-        material["extensions"] = {"KHR_materials_unlit": {}}
+            part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
+    else:
+        # Without light: the texture is lit as the photograph is, and the viewer's surroundings would tint it.
+        model = viewer.model(ModelOptions(background=True)) if kind == "behind" else viewer.shown
+        write_glb(path, model.mesh, model.picture, camera, unlit=True)
 
 
 def _write_maps(viewer: Viewer, folder: Path) -> None:
-    depth, mask = viewer.seen
+    depth, mask = viewer.seen[0], viewer.object_seen
     image_files.write_depth_png(folder / "depth.png", depth, mask=mask)
     image_files.write_depth_npy(folder / "depth.npy", depth)
     for name, picture in {
@@ -254,11 +247,12 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
 
 
 def depth_picture(viewer: Viewer) -> Image.Image:
-    return image_files.depth_to_pil(*viewer.seen)
+    return cut_out(image_files.depth_to_pil(viewer.seen[0], viewer.object_seen), viewer.object_seen)
 
 
 def normals_picture(viewer: Viewer) -> Image.Image:
-    return image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
+    picture = image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
+    return cut_out(picture, viewer.object_seen)
 
 
 def settings(finished: Finished) -> dict[str, Any]:

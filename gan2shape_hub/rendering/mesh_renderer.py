@@ -73,6 +73,7 @@ def render_mesh(
     supersample: int = 2,
     shaded_only: bool = False,
     cull_backfaces: bool = False,
+    normals: Tensor | None = None,
 ) -> RenderedMesh:
     """Draw a mesh from each of N ``poses``.
 
@@ -80,7 +81,8 @@ def render_mesh(
         vertices: (V,3) canonical camera frame (x right, y down, z away), scene units.
         faces: (F,3) integers, right-hand normals outward.
         uv: (V,2) in 0..1, u right, v DOWN; 0 and 1 are the centres of the texture's first and last texel.
-        texture: (3,T,T) in -1..1.
+        texture: (3,T,U) in -1..1, or (4,T,U) with how opaque it is, 0..1: less than 1 lets ``background`` through (and
+            not what of the mesh is behind).
         poses: N poses. The camera does not move: the mesh turns before it.
         camera: at ``size`` pixels; 128 or 512 pixels show the same picture.
         size: side S of the views, pixels, 2 or more.
@@ -90,13 +92,14 @@ def render_mesh(
         supersample: each pixel is the mean of so many squared.
         shaded_only: grey clay under a key, a fill and an ambient light instead of the texture; ``light`` is not used.
         cull_backfaces: leave faces out that are seen from behind; else they are drawn in a muted grey.
+        normals: (V,3) smooth and outward; None: `vertex_normals`.
 
     Neighbouring faces leave no gaps (see search.py). Cut stretched faces away before: they are drawn as they are.
     ValueError names an argument that does not fit.
     """
     _check(vertices, faces, uv, texture, size, supersample)
     fine = size * supersample
-    normals = vertex_normals(vertices, faces)
+    normals = vertex_normals(vertices, faces) if normals is None else normals
     if max(texture.shape[1:]) > fine:  # finer than the samples: it would flicker from view to view
         texture = F.interpolate(texture[None], (fine, fine), mode="bilinear", align_corners=True, antialias=True)[0]
     canvas = vertices.new_tensor(background)
@@ -118,17 +121,30 @@ def render_mesh(
         if behind is not None:
             toward = torch.where(behind, -toward, toward)
         if shaded_only:
-            colour = _clay(toward)
+            colour, opacity = _clay(toward), None
         else:
             colour = _sample(texture, _interpolate(uv.T, corner, bary))
+            colour, opacity = colour[:3], colour[3:4]
             if light is not None:
                 colour = _lit(colour, toward, light, n)
         if behind is not None:
             colour = torch.where(behind, _back(toward), colour)
         depth = fragments.depth.reshape(-1).index_select(0, covered)
-        parts.append(_assemble(covered, colour, -toward, depth, canvas, fine, supersample))
+        samples = torch.cat((colour, torch.ones_like(depth)[None], depth[None], -toward))
+        if opacity is not None and len(opacity):
+            samples = samples * opacity
+        parts.append(_assemble(covered, samples, canvas, fine, supersample))
     image, mask, depth, normal = (torch.stack(maps) for maps in zip(*parts, strict=True))
     return RenderedMesh(image, mask, depth[:, 0], normal)
+
+
+def clay_picture(view: RenderedMesh, background: tuple[float, float, float]) -> Tensor:
+    """(N,3,S,S) in -1..1: the bare shape of a ``view`` that was drawn in colours, as ``shaded_only`` draws it but for
+    shading once a pixel, and backs, which are clay too."""
+    count, _, height, width = view.normals.shape
+    clay = _clay(-view.normals.transpose(0, 1).reshape(3, -1)).reshape(3, count, height, width).transpose(0, 1)
+    canvas = clay.new_tensor(background)[:, None, None]
+    return canvas + view.mask * (clay - canvas)
 
 
 def _faces_camera(points: Tensor, faces: Tensor) -> Tensor:
@@ -149,7 +165,7 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def _sample(texture: Tensor, uv: Tensor) -> Tensor:
-    """Colours (3,P) of ``texture`` (3,T,T) at ``uv`` (2,P)."""
+    """Colours (C,P) of ``texture`` (C,T,U) at ``uv`` (2,P)."""
     grid = (uv * 2 - 1).T[None, None]
     return F.grid_sample(texture[None], grid, padding_mode="border", align_corners=True)[0, :, 0]
 
@@ -180,18 +196,18 @@ def _back(toward: Tensor) -> Tensor:
 
 
 def _assemble(
-    covered: Tensor, colour: Tensor, normal: Tensor, depth: Tensor, canvas: Tensor, fine: int, supersample: int
+    covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, supersample: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Image (3,S,S), mask (1,S,S), depth (1,S,S) and normals (3,S,S) of one view from its samples.
 
-    The samples lie at the positions ``covered`` (P,) of the flattened ``fine`` x ``fine`` view.
+    ``samples`` (8,P) are colour, opacity, depth and normal, all times the opacity. They lie at the positions
+    ``covered`` (P,) of the flattened ``fine`` x ``fine`` view.
     """
-    samples = torch.cat((colour, torch.ones_like(depth)[None], depth[None], normal))
     plane = samples.new_zeros(len(samples), fine * fine).index_copy_(1, covered, samples)
     # Means over all samples of a pixel, empty ones counting as zero.
     means = F.avg_pool2d(plane.reshape(1, -1, fine, fine), supersample)[0]
     colour, mask, depth, normal = means.split((3, 1, 1, 3))
-    share = mask.clamp_min(0.5 / supersample**2)  # a covered pixel has at least twice that
+    share = mask.clamp_min(1e-6)
     return colour + (1 - mask) * canvas[:, None, None], mask, depth / share, _unit(normal)
 
 
@@ -202,7 +218,7 @@ def _check(vertices: Tensor, faces: Tensor, uv: Tensor, texture: Tensor, size: i
         raise ValueError(f"faces has shape {tuple(faces.shape)}, must be (F, 3).")
     if tuple(uv.shape) != (len(vertices), 2):
         raise ValueError(f"uv has shape {tuple(uv.shape)}, must be ({len(vertices)}, 2), one for each vertex.")
-    if texture.dim() != 3 or texture.shape[0] != 3:
-        raise ValueError(f"texture has shape {tuple(texture.shape)}, must be (3, T, T).")
+    if texture.dim() != 3 or texture.shape[0] not in (3, 4):
+        raise ValueError(f"texture has shape {tuple(texture.shape)}, must be (3, T, U) or (4, T, U).")
     if size < 2 or supersample < 1:
         raise ValueError(f"size is {size} and supersample {supersample}, must be at least 2 and 1.")

@@ -25,17 +25,23 @@ def label(cells: np.ndarray, *, diagonal: bool = False) -> np.ndarray:
     edges = [np.stack((a, b))[:, inside[a] & inside[b]] for a, b in ends]
     first, second = np.concatenate(edges, axis=1)
 
+    parent = components(first, second, height * width)
+    return np.where(cells, parent.reshape(height, width), -1)
+
+
+def components(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """(count,) int64: the smallest member of each node's connected component; edges join ``first`` (E,) and ``second``
+    (E,)."""
     # Hook every root to the smallest neighbouring root, then halve all paths, until nothing moves.
-    parent = index.ravel().copy()
+    parent = np.arange(count)
     while True:
         low = np.minimum(parent[first], parent[second])
         high = np.maximum(parent[first], parent[second])
         if (low == high).all():
-            break
+            return parent
         np.minimum.at(parent, high, low)
         while (parent[parent] != parent).any():
             parent = parent[parent]
-    return np.where(cells, parent.reshape(height, width), -1)
 
 
 def largest_component(cells: np.ndarray) -> np.ndarray:

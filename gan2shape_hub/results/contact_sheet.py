@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PIL import Image
 
+from gan2shape_hub.rendering.mesh_renderer import clay_picture
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.image_files import depth_to_pil, normals_to_pil, to_pil
-from gan2shape_hub.results.layout import Tile, page
+from gan2shape_hub.results.layout import Tile, cut_out, page
+from gan2shape_hub.results.model import Model
 from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import clay_views, frame_poses, middle, textured_views
+from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle, model_views
 
 TURNS = ((-60, 0), (-30, 0), (0, 0), (30, 0), (60, 0), (0, -25), (0, 25))
 """(yaw, pitch) in degrees of the clay and textured rows, from the canonical front."""
 LIGHTS = ("left", "right", "top", "below", "rim", "flat")
 
 
-def contact_sheet(viewer: Viewer, *, tile: int = 256) -> Image.Image:
+def contact_sheet(viewer: Viewer, model: Model | None = None, *, tile: int = 256) -> Image.Image:
     """Four rows of seven labelled tiles: input and layers, clay from seven sides, textured from seven sides, relit.
 
-    ``tile`` is their side in pixels; the page is about 7.9 x 4.9 tiles large.
+    ``model`` is what is turned, by default the front; ``tile`` is the tiles' side in pixels: the page is about 7.9 x
+    4.9 tiles large.
     """
-    camera, mesh = viewer.camera, viewer.sheet
+    camera = viewer.camera
+    model = viewer.shown if model is None else model
     depth = without_border(viewer.depth, camera)
     normals = normals_from_depth(depth[None], camera)
     diffuse = (normals * viewer.light.direction[:, :, None, None]).sum(1).clamp_min(0)
     shading = viewer.light.ambient + viewer.light.diffuse * diffuse
     shading = shading / shading.max().clamp_min(1e-6) * 2 - 1  # networks share out brightness freely: white is the most
+    mask = viewer.matte if viewer.cut_out else None
     layers = [
         Tile("input", to_pil(viewer.source)),
         Tile("reconstruction", to_pil(viewer.reconstruction)),
         Tile("albedo", to_pil(viewer.albedo)),
-        Tile("shading", to_pil(shading)),
-        Tile("depth", depth_to_pil(depth)),
-        Tile("normals", normals_to_pil(normals)),
+        Tile("shading", cut_out(to_pil(shading), mask)),
+        Tile("depth", cut_out(depth_to_pil(depth, mask), mask)),
+        Tile("normals", cut_out(normals_to_pil(normals), mask)),
         Tile("texture", to_pil(viewer.texture)),
     ]
-    poses = frame_poses(rotate_poses(TURNS, camera, pivot=middle(mesh)), mesh, camera)
-    names = [_angle_name(yaw, pitch) for yaw, pitch in TURNS]
-    clay = [Tile(*item) for item in zip(names, map(to_pil, clay_views(mesh, poses, camera, tile)), strict=True)]
-    textured = textured_views(mesh, viewer.texture, poses, camera, tile)
-    turned = [Tile(*item) for item in zip(names, map(to_pil, textured), strict=True)]
+    poses = frame_poses(rotate_poses(TURNS, camera, pivot=middle(model.body)), model.body, camera)
+    clay, turned = [], []
+    for (yaw, pitch), view in zip(TURNS, model_views(model, poses, camera, tile), strict=True):
+        clay.append(Tile(_angle_name(yaw, pitch), to_pil(clay_picture(view, BACKGROUND))))
+        turned.append(Tile(_angle_name(yaw, pitch), to_pil(view.image)))
     return page([layers, clay, turned, _relit_row(viewer, tile)], tile=tile)
 
 
@@ -54,11 +61,10 @@ def _angle_name(yaw: int, pitch: int) -> str:
 
 def _relit_row(viewer: Viewer, tile: int) -> list[Tile]:
     """The input's view under other lights, and one where both view and light are new."""
-    lit = {name: viewer.lit_texture(name) for name in LIGHTS}
-    tiles = [
-        Tile(f"light: {name}", to_pil(next(textured_views(viewer.sheet, texture, viewer.pose, viewer.camera, tile))))
-        for name, texture in lit.items()
-    ]
-    pose = frame_poses(rotate_poses([(-35, 8)], viewer.camera, pivot=middle(viewer.sheet)), viewer.sheet, viewer.camera)
-    picture = next(textured_views(viewer.sheet, lit["left"], pose, viewer.camera, tile))
-    return [*tiles, Tile("turned and relit", to_pil(picture))]
+    alpha = viewer.alpha if viewer.cut_out else None
+    tiles = [Tile(f"light: {name}", cut_out(viewer.redraw(viewer.pose, name, tile), alpha)) for name in LIGHTS]
+    front = viewer.shown
+    lit = replace(front, texture=viewer.wide.lit(front.texture, "left"))
+    pose = rotate_poses([(-35, 8)], viewer.camera, pivot=middle(front.body))
+    view = next(model_views(lit, frame_poses(pose, front.body, viewer.camera), viewer.camera, tile))
+    return [*tiles, Tile("turned and relit", to_pil(view.image))]

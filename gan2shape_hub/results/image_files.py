@@ -18,9 +18,12 @@ _MAGMA = "000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf"
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """(3, H, W) or (1, 3, H, W) in -1..1 -> RGB; one channel -> L. Values outside are clamped."""
+    """(3, H, W) or (1, 3, H, W) in -1..1 -> RGB; one channel -> L; four, of which the last is in 0..1 -> RGBA. Values
+    outside are clamped."""
     image = image.detach().float().cpu()
     image = image[0] if image.dim() == 4 else image
+    if len(image) == 4:
+        image = torch.cat((image[:3], image[3:] * 2 - 1))
     array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
@@ -31,13 +34,17 @@ def mask_to_pil(mask: Tensor) -> Image.Image:
     return Image.fromarray((mask.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
-def normals_to_pil(normals: Tensor) -> Image.Image:
-    """(3, H, W) or (1, 3, H, W) normals as `rendering.normals_from_depth` gives them -> RGB normal map.
+def normals_to_pil(normals: Tensor, mask: Tensor | None = None) -> Image.Image:
+    """(3, H, W) or (1, 3, H, W) normals as `rendering.normals_from_depth` gives them -> RGB normal map. Outside
+    ``mask`` (H, W) it faces the viewer.
 
     Red, green and blue are the outward normal's x (right), y (up) and z (toward the viewer), -1..1 to 0..255, as
     OpenGL normal maps have it; a surface facing the viewer is (128, 128, 255).
     """
     x, y, z = (normals[0] if normals.dim() == 4 else normals).detach().float().cpu()
+    if mask is not None:
+        inside = mask.detach().cpu().reshape(x.shape) > 0.5
+        x, y, z = x * inside, y * inside, torch.where(inside, z, 1.0)
     # Those normals are inward in a frame with y down: outward and y up negates x, and y and z twice.
     return to_pil(torch.stack((-x, y, z)))
 
@@ -59,17 +66,32 @@ def depth_to_pil(depth: Tensor, mask: Tensor | None = None) -> Image.Image:
     return Image.fromarray(rgb.round().astype(np.uint8))
 
 
+PNG_LEVEL = 1
+"""Of zlib: photographs hardly get smaller beyond it, and take three times as long."""
+
+
+def png_bytes(image: Image.Image, info: PngImagePlugin.PngInfo | None = None) -> bytes:
+    """A PNG file in memory."""
+    data = io.BytesIO()
+    image.save(data, "PNG", compress_level=PNG_LEVEL, pnginfo=info)
+    return data.getvalue()
+
+
 def write_image(path: str | Path, image: Image.Image, text: dict[str, str] | None = None) -> Path:
     """PNG (or what the suffix says), atomically; ``text`` goes into PNG text fields."""
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
     # Encoded in memory first: a full disk then shows as the system's own error, not as Pillow's "encoder error -2".
-    data = io.BytesIO()
     kind = Image.registered_extensions().get(Path(path).suffix.lower(), "PNG")
-    image.save(data, kind, **({"pnginfo": info} if kind == "PNG" else {}))
+    if kind == "PNG":
+        encoded = png_bytes(image, info)
+    else:
+        data = io.BytesIO()
+        image.save(data, kind)
+        encoded = data.getvalue()
     with atomic_file(path) as part:
-        part.write_bytes(data.getvalue())
+        part.write_bytes(encoded)
     return Path(path)
 
 

@@ -1,4 +1,4 @@
-"""Labelled tiles on one page, with Pillow alone."""
+"""Labelled tiles on one page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from gan2shape_hub.results.image_files import mask_to_pil
 
 PAPER = (255, 255, 255)
 INK = (55, 60, 68)
@@ -17,6 +20,14 @@ TILE = (241, 243, 246)
 class Tile:
     label: str
     image: Image.Image
+
+
+def cut_out(picture: Image.Image, mask: Tensor | None) -> Image.Image:
+    """``picture`` on the colour of a tile outside ``mask`` (..., H, W) in 0..1, of any size; None: as it is."""
+    if mask is None:
+        return picture
+    cover = mask_to_pil(mask).resize(picture.size, Image.Resampling.BILINEAR)
+    return Image.composite(picture.convert("RGB"), Image.new("RGB", picture.size, TILE), cover)
 
 
 def page(rows: Sequence[Sequence[Tile]], *, tile: int = 256) -> Image.Image:

@@ -25,6 +25,10 @@ FORESHORTENING = (0.2, 0.5)
 more edge-on than that, the photograph smears."""
 
 
+CROWN, NAPE = 0.35, 0.85
+"""Parts of an object's height: its crown is above the one, its back has the crown's colour above the other."""
+
+
 @dataclass(frozen=True)
 class BakedTexture:
     """A texture in the canonical frame; texel (0, 0) and (T-1, T-1) are the corner pixels of the depth map."""
@@ -33,6 +37,14 @@ class BakedTexture:
     """(3, T, T) in -1..1."""
     confidence: Tensor
     """(1, T, T) in 0..1: 1 where the photograph shows the texel, 0 where it was filled from the albedo."""
+    alpha: Tensor
+    """(1, T, T) in 0..1: 1 on the object."""
+
+    @property
+    def object(self) -> Tensor:
+        """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of."""
+        known = ((self.alpha - 0.75) * 4).clamp(0, 1)
+        return extrapolate(self.image[None], known[None])[0]
 
 
 @torch.no_grad()
@@ -44,6 +56,7 @@ def bake_texture(
     light: Light,
     camera: CameraConfig,
     *,
+    alpha: Tensor | None = None,
     size: int | None = None,
 ) -> BakedTexture:
     """Resample a photograph into the canonical frame.
@@ -55,6 +68,7 @@ def bake_texture(
         pose: from the canonical frame to the photograph's view, batch of one.
         light: the photograph's, batch of one.
         camera: of ``depth``.
+        alpha: (M, M) in 0..1 where ``source`` shows the object; None: all of it.
         size: side T of the texture; None takes P, at most 1024.
 
     Returns:
@@ -77,6 +91,9 @@ def bake_texture(
     # of the corner pixels. Getting this wrong shifts the texture by half a small pixel, 4 of 1024, at the border.
     lookup = (2 * pixels + 1) / sheet - 1
     photo = F.grid_sample(source[None], lookup[None], "bicubic", "border", align_corners=False).clamp(-1, 1)
+    cover = torch.ones_like(fine)[None]
+    if alpha is not None:
+        cover = F.grid_sample(alpha[None, None].to(fine), lookup[None], padding_mode="border", align_corners=False)[0]
     del points, pixels, lookup, fine
 
     confidence = _confidence(depth, pose, camera)
@@ -88,12 +105,38 @@ def bake_texture(
     radius = max(2.0, sheet / 20)
     known = smooth(confidence, radius)
     difference = smooth(difference, radius) / known.clamp_min(1e-6)
-    fill = fill + _extrapolate(difference, (known * 4).clamp(max=1))
+    fill = fill + extrapolate(difference, (known * 4).clamp(max=1))
 
     weight = F.interpolate(confidence, (size, size), mode="bilinear", align_corners=True)
     fill = F.interpolate(fill, (size, size), mode="bicubic", align_corners=True)
     image = (fill + weight * (photo - fill)).clamp(-1, 1)
-    return BakedTexture(image=image[0], confidence=weight[0])
+    return BakedTexture(image=image[0], confidence=weight[0], alpha=cover.clamp(0, 1))
+
+
+def back_colours(colours: Tensor, alpha: Tensor, rows: int) -> Tensor:
+    """What nobody has seen of an object's back, invented: the colours of its outline drawn inwards, and toward those of
+    its upper edge (a head's hair) in the middle.
+
+    Args:
+        colours: (3, T, T) in -1..1, the front's, and ``alpha`` (1, T, T) in 0..1 where the object is on it.
+        rows: height of the answer.
+
+    Returns:
+        (3, rows, T) in -1..1.
+    """
+    side = 128
+    small, cover = (_shrink(x[None], (side, side)) for x in (colours, alpha))
+    solid = (cover > 0.9).float()
+    edge, core = (1 - F.max_pool2d(1 - solid, 2 * n + 1, 1, n) for n in (2, 7))
+    band = edge * (1 - core)
+    near = smooth(extrapolate(small, band), 4)
+    top = solid[0, 0].amax(1).argmax()
+    at = (torch.arange(side).to(small) - top) / (side - top)
+    crown = band * (1 - at / CROWN).clamp(0, 1)[:, None]
+    hair = (small * crown).sum((2, 3), keepdim=True) / crown.sum().clamp_min(1e-6)
+    inner = smooth(core, 8) * ((NAPE - at) / 0.25).clamp(0, 1)[:, None] * (crown.sum() > 0)
+    back = near + inner * (hair - near)
+    return F.interpolate(back, (rows, colours.shape[-1]), mode="bilinear", align_corners=True)[0]
 
 
 def without_border(depth: Tensor, camera: CameraConfig) -> Tensor:
@@ -159,7 +202,7 @@ def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True, antialias=True)
 
 
-def _extrapolate(values: Tensor, weight: Tensor) -> Tensor:
+def extrapolate(values: Tensor, weight: Tensor) -> Tensor:
     """Push-pull: keep ``values`` (1, C, H, W) where ``weight`` (1, 1, H, W) is 1, spread them smoothly elsewhere."""
     if min(values.shape[-2:]) <= 2:
         total = weight.sum((2, 3), keepdim=True)
@@ -167,6 +210,6 @@ def _extrapolate(values: Tensor, weight: Tensor) -> Tensor:
         return mean.expand_as(values)
     coarse_weight = F.avg_pool2d(weight, 2, ceil_mode=True)
     coarse_values = F.avg_pool2d(values * weight, 2, ceil_mode=True) / coarse_weight.clamp_min(1e-6)
-    coarse = _extrapolate(coarse_values, (coarse_weight * 4).clamp(max=1))
+    coarse = extrapolate(coarse_values, (coarse_weight * 4).clamp(max=1))
     spread = F.interpolate(coarse, values.shape[-2:], mode="bilinear", align_corners=False)
     return weight * values + (1 - weight) * spread

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-import trimesh
 from PIL import Image
 from torch import Tensor
 
@@ -24,12 +23,15 @@ from gan2shape_hub.rendering import (
     shade,
     warp_depth,
 )
+from gan2shape_hub.rendering.camera import project, unproject
 from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.rendering.scene import canonical, resized
+from gan2shape_hub.results import wide
 from gan2shape_hub.results.edit import LightLike, as_light, multiplied, relight, rotate_poses, shading_ratio, wall_ratio
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, build_mesh, to_trimesh
-from gan2shape_hub.results.texture import BakedTexture, bake_texture, without_border
+from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mesh
+from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
+from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
 MESH_SIDE = 256
@@ -102,6 +104,28 @@ class Viewer:
     """The mesh is cut where the surface is stretched more than this (silhouettes)."""
     mesh_side: int = MESH_SIDE
     """Cells along the mesh's side up to which the sheet is refined."""
+    window: Window | None = None
+    """The part of the sheet that is meshed; None: all of it."""
+
+    @cached_property
+    def wide(self) -> Viewer:
+        """The same with all that the photograph shows of the object: what models are made of. Itself where the
+        background is kept."""
+        if not self.cut_out:
+            return self
+        side = self.depth.shape[-1]
+        camera = wide.wide_camera(self.camera, side)
+        depth = wide.widened_depth(without_border(self.depth, self.camera))
+        alpha = wide.widened(self.alpha[None])[0]
+        return replace(
+            self,
+            camera=camera,
+            source=wide.widened(self.source),
+            depth=depth,
+            albedo=wide.widened(self.albedo),
+            alpha=wide.without_ceiling(alpha),
+            window=wide.window(depth, alpha, self.pose, camera),
+        )
 
     def lighter(self, side: int) -> Viewer:
         """The same for looks that follow somebody's hand: photograph and texture of ``side`` pixels at most, and a mesh
@@ -118,6 +142,12 @@ class Viewer:
         return depth[0], mask[0, 0]
 
     @cached_property
+    def object_seen(self) -> Tensor:
+        """(S, S) in 0..1 where the photograph's viewpoint sees the object; all of the sheet where it is not cut out."""
+        seen = self.seen[1]
+        return seen * resized(self.alpha[None, None].to(seen), seen.shape[-1])[0, 0] if self.cut_out else seen
+
+    @cached_property
     def normals(self) -> Tensor:
         """(3, S, S) canonical unit normals."""
         return normals_from_depth(self.depth[None], self.camera)[0]
@@ -130,17 +160,29 @@ class Viewer:
 
     @cached_property
     def canonical_mask(self) -> Tensor | None:
-        """(S, S) in 0..1 where the sheet is the object; what the photograph hides of it lies behind its outline. None
-        where the background is kept."""
+        """(M, M) in 0..1 where the sheet is the object, as fine as the mesh, corner pixels on the sheet's; what the
+        photograph hides of it lies behind its outline. None where the background is kept."""
         if not self.cut_out:
             return None
-        alpha = resized(self.alpha[None, None].to(self.depth), self.depth.shape[-1])
-        return canonical(alpha, self.depth[None], self.pose, self.camera, padding="zeros")[0, 0].clamp(0, 1)
+        side = self._refined * (self.depth.shape[-1] - 1) + 1
+        depth = upsample_depth(without_border(self.depth, self.camera), side)[None]
+        grid = project(self.pose.apply(unproject(depth, self.camera), self.camera), self.camera, (side, side))
+        # Pixels of the mask lie edges onto edges with the photograph, those of the sheet corner onto corner.
+        small = self.depth.shape[-1]
+        lookup = (2 * grid * (small - 1) / (side - 1) + 1) / small - 1
+        alpha = self.alpha[None, None].to(depth)
+        return F.grid_sample(alpha, lookup, padding_mode="border", align_corners=False)[0, 0].clamp(0, 1)
 
     @cached_property
     def baked(self) -> BakedTexture:
         """The photograph in the canonical frame, and where it shows the texel."""
-        return bake_texture(self.source, self.depth, self.albedo, self.pose, self.light, self.camera)
+        return self._baked(None)
+
+    def _baked(self, size: int | None) -> BakedTexture:
+        size = size or min(self.source.shape[-1], round(1024 * (1 if self.window is None else 1 + 2 * wide.MARGIN)))
+        return bake_texture(
+            self.source, self.depth, self.albedo, self.pose, self.light, self.camera, alpha=self.alpha, size=size
+        )
 
     @property
     def texture(self) -> Tensor:
@@ -149,20 +191,44 @@ class Viewer:
 
     @cached_property
     def sheet(self) -> SheetMesh:
-        """The surface as a mesh."""
+        """The surface as a mesh, cut out."""
         return self.build_sheet(self.max_stretch)
 
-    def build_sheet(self, max_stretch: float) -> SheetMesh:
-        """The same with another cut."""
-        upsample = 2 if 2 * self.depth.shape[-1] <= self.mesh_side else 1
-        if self.cut_out and max_stretch == MAX_STRETCH:
+    def build_sheet(self, max_stretch: float, *, whole: bool = False) -> SheetMesh:
+        """The same with another cut; ``whole``: with its background."""
+        mask = None if whole else self.canonical_mask
+        if mask is not None and max_stretch == MAX_STRETCH:
             max_stretch = math.inf  # the outline is known: what is steep inside it is a jaw or an ear, and no curtain
-        return build_mesh(self.depth, self.camera, mask=self.canonical_mask, max_stretch=max_stretch, upsample=upsample)
+        return build_mesh(
+            self.depth, self.camera, mask=mask, max_stretch=max_stretch, upsample=self._refined, window=self.window
+        )
 
-    def mesh(self, max_stretch: float) -> trimesh.Trimesh:
-        """Textured mesh: y up, z toward the viewer, one unit wide."""
-        sheet = self.sheet if max_stretch == self.max_stretch else self.build_sheet(max_stretch)
-        return to_trimesh(sheet, to_pil(self.texture), self.camera)
+    @property
+    def _refined(self) -> int:
+        return 2 if 2 * self.depth.shape[-1] <= self.mesh_side else 1
+
+    @cached_property
+    def shown(self) -> Model:
+        """The front as it was found, to look at."""
+        return self.model(ModelOptions())
+
+    @torch.no_grad()
+    def model(self, options: ModelOptions) -> Model:
+        """The model that ``options`` ask for."""
+        plaque = options.background and options.shape == "relief"
+        layers = self if plaque else self.wide
+        baked = layers.baked if options.texture_size is None else layers._baked(options.texture_size)
+        cut = self.cut_out and not plaque
+        colours = baked.object if cut else baked.image
+        if options.texture == "albedo":
+            colours = layers.lit(colours, "flat")
+        wall, size = None, colours.shape[-1]
+        if options.background and cut:
+            depth = float(self.depth.max())
+            wall = depth, wall_colours(layers.source, layers.alpha, depth, self.pose, layers.camera, size)
+        # The whole square has no silhouettes to cut: it is closed behind.
+        sheet = self.build_sheet(math.inf, whole=True) if plaque else layers.sheet
+        return build_model(sheet, colours, baked, layers.depth, options, soft=cut, wall=wall, camera=layers.camera)
 
     @torch.no_grad()
     def render(
@@ -176,15 +242,16 @@ class Viewer:
         supersample: int = 2,
     ) -> Image.Image:
         """Picture of the mesh, turned from the photograph's view (see ``Reconstruction.render``)."""
-        size = whole(size, "size", 1, MAX_SIZE)
-        poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(self.sheet))
+        size, model = whole(size, "size", 1, MAX_SIZE), self.shown
+        poses = rotate_poses([(yaw_deg, pitch_deg)], self.camera, start=self.pose, pivot=middle(model.body))
         clay = shaded_only and light is not None
+        texture = model.texture if light is None else self.wide.lit(model.texture, light)
         rendered = render_mesh(
-            self.sheet.vertices,
-            self.sheet.faces,
-            self.sheet.uv,
-            self.source.new_tensor(CLAY)[:, None, None].expand(3, 2, 2) * 2 - 1 if clay else self.lit_texture(light),
-            frame_poses(poses, self.sheet, self.camera),
+            model.mesh.vertices,
+            model.mesh.faces,
+            model.mesh.uv,
+            self.source.new_tensor(CLAY)[:, None, None].expand(3, 2, 2) * 2 - 1 if clay else texture,
+            frame_poses(poses, model.body, self.camera),
             self.camera,
             size,
             light=self.as_light(light) if clay else None,
@@ -241,11 +308,10 @@ class Viewer:
         alpha = F.interpolate(self.alpha[None, None], self.depth.shape, mode="bilinear", antialias=True)
         return canonical(alpha, without_border(self.depth, self.camera)[None], self.pose, self.camera)
 
-    def lit_texture(self, light: LightLike | None) -> Tensor:
-        """(3, T, T) canonical texture under ``light``; None: as the photograph is lit."""
-        if light is None:
-            return self.texture
-        return relight(self.texture, self.depth, self.light, self.as_light(light), self.camera, self.matte)
+    def lit(self, texture: Tensor, light: LightLike) -> Tensor:
+        """``texture`` (3 or 4, T, T), canonical and lit as the photograph is, under ``light``."""
+        lit = relight(texture[:3], self.depth, self.light, self.as_light(light), self.camera, self.matte)
+        return torch.cat((lit, texture[3:]))
 
     def relighting(self, light: LightLike) -> Relighting:
         """What ``light`` does to a `Frame`."""

@@ -1,4 +1,4 @@
-"""Pictures of a finished sheet mesh: textured, as clay, and as an animation's frames."""
+"""Pictures of a finished model from many sides, and as an animation's frames."""
 
 from __future__ import annotations
 
@@ -6,68 +6,79 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose
-from gan2shape_hub.rendering.mesh_renderer import render_mesh
+from gan2shape_hub.rendering.mesh_renderer import RenderedMesh, render_mesh
 from gan2shape_hub.results.edit import rotate_poses, swing_angles
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.layout import TILE
 from gan2shape_hub.results.mesh import SheetMesh
+from gan2shape_hub.results.model import Model
 
 BACKGROUND = tuple(channel / 127.5 - 1 for channel in TILE)
 """The colour of a contact sheet's tiles, -1..1."""
 
 
-def textured_views(mesh: SheetMesh, texture: Tensor, poses: Pose, camera: CameraConfig, size: int) -> Iterator[Tensor]:
-    """Pictures (3, size, size) in -1..1 of the mesh with ``texture`` (3, T, T), one a pose, on `BACKGROUND`.
+def model_views(model: Model, poses: Pose, camera: CameraConfig, size: int) -> Iterator[RenderedMesh]:
+    """The model as it is on `BACKGROUND`, ``size`` pixels wide, one a pose; drawn on the mesh's device.
 
-    One view at a time, so that memory does not grow with their number; drawn on the mesh's device.
+    One view at a time, so that memory does not grow with their number.
     """
-    texture, poses = texture.to(mesh.vertices), poses.to(mesh.vertices)
+    mesh, texture, poses = model.mesh, model.texture.to(model.mesh.vertices), poses.to(model.mesh.vertices)
+    if max(texture.shape[1:]) > 2 * size:  # shrunk once, and not for each view
+        sides = [min(n, 2 * size) for n in texture.shape[1:]]
+        texture = F.interpolate(texture[None], sides, mode="bilinear", align_corners=True, antialias=True)[0]
     for i in range(poses.batch):
-        view = render_mesh(
-            mesh.vertices, mesh.faces, mesh.uv, texture, poses.index(i), camera, size, background=BACKGROUND
-        )
-        yield view.image[0]
-
-
-def clay_views(mesh: SheetMesh, poses: Pose, camera: CameraConfig, size: int) -> Iterator[Tensor]:
-    """Pictures (3, size, size) in -1..1 of the bare shape under lights that stay with the viewer, one a pose."""
-    blank, poses = mesh.vertices.new_zeros(3, 2, 2), poses.to(mesh.vertices)
-    for i in range(poses.batch):
-        pose = poses.index(i)
         yield render_mesh(
-            mesh.vertices, mesh.faces, mesh.uv, blank, pose, camera, size, background=BACKGROUND, shaded_only=True
-        ).image[0]
+            mesh.vertices,
+            mesh.faces,
+            mesh.uv,
+            texture,
+            poses.index(i),
+            camera,
+            size,
+            background=BACKGROUND,
+            normals=mesh.normals,
+        )
+
+
+PATHS = ("turn", "nod", "orbit")
+"""How a turntable moves: from side to side, up and down, or around."""
 
 
 def turntable_frames(
-    mesh: SheetMesh,
-    texture: Tensor,
+    model: Model,
     camera: CameraConfig,
     *,
     yaw_limit_deg: float,
+    path: str = "turn",
     frames: int = 48,
     size: int = 384,
 ) -> Iterator[Image.Image]:
-    """RGB frames of a swing from side to side about the mesh's middle, drawn one at a time; loops without a jump.
+    """RGB frames about the object's middle, drawn one at a time; they loop without a jump.
 
-    The way back shows the views of the way there, so only about half of the frames are rendered.
+    ``path`` (of `PATHS`): ``turn`` swings by ``yaw_limit_deg`` to each side, ``nod`` by a third of it up and down,
+    ``orbit`` goes once around. A way back shows the views of the way there, which are rendered once.
     """
-    angles = swing_angles(frames, yaw_limit_deg)
-    poses = frame_poses(rotate_poses(angles, camera, pivot=middle(mesh)), mesh, camera)
-    drawn: dict[float, Image.Image] = {}
-    for i, (yaw, _) in enumerate(angles):
-        key = round(yaw, 6)
+    if path == "orbit":
+        angles = [(360 * i / frames, 0.0) for i in range(frames)]
+    else:
+        angles = swing_angles(frames, yaw_limit_deg)
+        angles = angles if path == "turn" else [(0.0, yaw / 3) for yaw, _ in angles]
+    poses = frame_poses(rotate_poses(angles, camera, pivot=middle(model.body)), model.body, camera)
+    drawn: dict[tuple[float, float], Image.Image] = {}
+    for i, (yaw, pitch) in enumerate(angles):
+        key = (round(yaw, 6), round(pitch, 6))
         if key not in drawn:
-            drawn[key] = to_pil(next(textured_views(mesh, texture, poses.index(i), camera, size)))
+            drawn[key] = to_pil(next(model_views(model, poses.index(i), camera, size)).image)
         yield drawn[key]
 
 
-def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.2) -> Pose:
+def frame_poses(poses: Pose, mesh: SheetMesh, camera: CameraConfig, largest: float = 1.5) -> Pose:
     """``poses``, each moved so that the mesh's middle is in the middle of the picture, and back by one common distance
     so that the mesh fits.
 

@@ -85,10 +85,10 @@ def find_latent(
 ) -> Inversion:
     """Find the latent whose picture is closest to ``image`` (1, 3, S, S) in -1..1.
 
-    The search starts at the answer of ``run.encoder``, where that is closer than the average image, ``turned``. One w for all
-    layers first, so that every step is an image of the generator; then a latent per layer, held near that w, for what W
-    alone cannot say. Pixels (L1) and perceptual features are compared, and the discriminator's where there is one. The
-    closest picture seen is returned; there is no randomness in it.
+    The search starts at the answer of ``run.encoder``, where that is closer than the average image, ``turned``. One w
+    for all layers first, so that every step is an image of the generator; then a latent per layer, held near that w,
+    for what W alone cannot say. Pixels (L1) and perceptual features are compared, and the discriminator's where there
+    is one. The closest picture seen is returned; there is no randomness in it.
 
     Args:
         image: (1, 3, S, S), S being ``run.config.image_size``; values beyond -1..1 are clamped.

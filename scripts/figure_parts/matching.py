@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from figure_parts.faces import bare
 
+from gan2shape_hub.rendering import render_mesh
 from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.layout import Tile
-from gan2shape_hub.results.views import clay_views, frame_poses, middle
+from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +28,11 @@ def front(result: Reconstruction, size: int) -> Image.Image:
     """The bare shape from its own front, whichever way the photographed head is turned: the pose tells nothing."""
     sheet, camera = result.sheet, result.config.camera
     poses = frame_poses(rotate_poses([(0.0, 0.0)], camera, pivot=middle(sheet)), sheet, camera)
-    return to_pil(next(clay_views(sheet, poses, camera, size)))
+    blank = sheet.vertices.new_zeros(3, 2, 2)
+    view = render_mesh(
+        sheet.vertices, sheet.faces, sheet.uv, blank, poses, camera, size, background=BACKGROUND, shaded_only=True
+    )
+    return to_pil(view.image)
 
 
 def matching_rows(

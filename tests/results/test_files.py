@@ -214,7 +214,7 @@ def test_no_frames_are_refused(tmp_path, video):
 
 
 def test_normals_are_outward_and_those_of_trimesh(mesh):
-    ours = mesh_files.export_normals(mesh, CAMERA).numpy()
+    ours = mesh_files.export_normals(mesh).numpy()
     plain = trimesh.Trimesh(
         mesh_files.to_export_frame(mesh.vertices, CAMERA).numpy(), mesh.faces.numpy(), process=False
     )

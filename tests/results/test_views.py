@@ -11,14 +11,17 @@ from PIL import Image
 from test_texture import painted, photograph, psnr
 
 from gan2shape_hub.atomic import ExportError
+from gan2shape_hub.rendering.camera import Pose
+from gan2shape_hub.rendering.mesh_renderer import clay_picture, render_mesh
 from gan2shape_hub.results.contact_sheet import contact_sheet
 from gan2shape_hub.results.edit import rotate_poses
-from gan2shape_hub.results.export import export_scene
+from gan2shape_hub.results.export import ExportOptions, export_scene
 from gan2shape_hub.results.image_files import read_depth_png
 from gan2shape_hub.results.layout import PAPER, Tile, page
-from gan2shape_hub.results.mesh import SheetMesh, build_mesh
+from gan2shape_hub.results.mesh import build_mesh
+from gan2shape_hub.results.model import Model
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import BACKGROUND, clay_views, frame_poses, middle, textured_views, turntable_frames
+from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle, model_views, turntable_frames
 
 SIZE = 64
 
@@ -31,14 +34,16 @@ def scene() -> Viewer:
 
 
 @pytest.fixture(scope="module")
-def mesh() -> SheetMesh:
+def model(scene) -> Model:
     """The object alone."""
     known = face_scene(SIZE)
-    return build_mesh(known.depth, CAMERA, mask=known.mask)
+    mesh = build_mesh(known.depth, CAMERA, mask=known.mask)
+    return Model(mesh, scene.texture, mesh)
 
 
-def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene, mesh):
-    (picture,) = textured_views(mesh, scene.texture, scene.pose, CAMERA, SIZE)
+def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene, model):
+    (view,) = model_views(model, scene.pose, CAMERA, SIZE)
+    picture = view.image[0]
     paper = torch.tensor(BACKGROUND)[:, None, None]
     covered = (picture - paper).abs().sum(0) > 0.05
     covered = -F.max_pool2d(-covered[None].float(), 5, 1, 2)[0] > 0  # away from the outline
@@ -52,24 +57,31 @@ def test_the_mesh_shows_the_photograph_again_from_its_own_view(scene, mesh):
     assert psnr(picture, expected, covered) > 27
 
 
-def test_clay_is_grey_and_lit_from_above_left(mesh):
-    (picture,) = clay_views(mesh, rotate_poses([(0, 0)], CAMERA), CAMERA, SIZE)
+def test_clay_is_grey_and_lit_from_above_left(model):
+    (view,) = model_views(model, rotate_poses([(0, 0)], CAMERA), CAMERA, SIZE)
+    (picture,) = clay_picture(view, BACKGROUND)
+    mesh = model.mesh
+    by_sample = render_mesh(
+        mesh.vertices, mesh.faces, mesh.uv, model.texture, Pose.identity(1), CAMERA, SIZE, shaded_only=True
+    )
+    inside = by_sample.mask[0, 0] == 1
+    assert (picture - by_sample.image[0])[:, inside].abs().mean() < 0.02
     inner = picture[:, 8:-8, 12:-12]
     assert (inner.amax(0) - inner.amin(0)).max() < 0.15
     assert inner[:, :24, :20].mean() > inner[:, 24:, 20:].mean()
 
 
-def test_turned_far_the_object_stays_in_the_picture(scene, mesh):
-    poses = rotate_poses([(0, 0), (60, 0), (-60, 0), (0, 30), (0, -30)], CAMERA, pivot=middle(mesh))
-    for picture in textured_views(mesh, scene.texture, frame_poses(poses, mesh, CAMERA), CAMERA, SIZE):
-        shown = (picture - torch.tensor(BACKGROUND)[:, None, None]).abs().sum(0) > 0.05
+def test_turned_far_the_object_stays_in_the_picture(scene, model):
+    poses = rotate_poses([(0, 0), (60, 0), (-60, 0), (0, 30), (0, -30)], CAMERA, pivot=middle(model.mesh))
+    for view in model_views(model, frame_poses(poses, model.mesh, CAMERA), CAMERA, SIZE):
+        shown = (view.image[0] - torch.tensor(BACKGROUND)[:, None, None]).abs().sum(0) > 0.05
         assert shown.float().mean() > 0.15
         edge = torch.cat((shown[0], shown[-1], shown[:, 0], shown[:, -1]))
         assert edge.float().mean() < 0.02
 
 
-def test_a_turntable_renders_each_view_once_and_loops(scene, mesh):
-    frames = list(turntable_frames(mesh, scene.texture, CAMERA, yaw_limit_deg=40, frames=8, size=32))
+def test_a_turntable_renders_each_view_once_and_loops(scene, model):
+    frames = list(turntable_frames(model, CAMERA, yaw_limit_deg=40, frames=8, size=32))
     assert len(frames) == 8
     assert len({id(frame) for frame in frames}) == 5
     assert frames[1] is frames[3]  # on the way back
@@ -98,15 +110,18 @@ def test_pages_place_and_centre_tiles():
 
 FILES = {
     *("albedo.png", "contact_sheet.png", "depth.npy", "depth.png", "input.png", "mask.png", "mesh.glb", "mesh.mtl"),
-    *("mesh.obj", "mesh.ply", "mesh.png", "normals.png", "reconstruction.png", "result.json", "turntable.webp"),
+    *("mesh.obj", "mesh.ply", "mesh.png", "normals.png", "poster.png", "reconstruction.png", "result.json"),
+    "turntable.webp",
 }
 
 
 def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("gan2shape_hub.results.export.contact_sheet", lambda scene: contact_sheet(scene, tile=24))
+    monkeypatch.setattr(
+        "gan2shape_hub.results.export.contact_sheet", lambda scene, model: contact_sheet(scene, model, tile=24)
+    )
     monkeypatch.setattr("gan2shape_hub.results.export.turntable_frames", lambda *a, **k: [Image.new("RGB", (16, 16))])
     out = tmp_path / "out"
-    files = export_scene(out, scene, result_json=json.dumps({"seed": 7}), video=False)
+    files = export_scene(out, scene, ExportOptions(video=False), result_json=json.dumps({"seed": 7}))
     assert {file.name for file in files} == FILES
     assert all(file.stat().st_size > 0 for file in files)
     depth = np.load(out / "depth.npy")
@@ -118,7 +133,7 @@ def test_a_scene_is_saved_whole(scene, tmp_path, monkeypatch):
     assert column < face_scene(SIZE).nose[1]
     # A newer one leaves nothing of it, and what is somebody's own.
     (out / "note.txt").write_text("mine")
-    files = export_scene(out, scene, turntable=False)
+    files = export_scene(out, scene, ExportOptions(turntable=False))
     assert {file.name for file in files} == FILES - {"turntable.webp", "result.json"}
     assert {file.name for file in out.iterdir()} == {*(file.name for file in files), "note.txt"}
 
