@@ -26,9 +26,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from gan2shape_hub.arguments import user_path
-from gan2shape_hub.atomic import atomic_file
+from gan2shape_hub.atomic import ExportError, atomic_file
 from gan2shape_hub.cli.common import PRESETS, add_checkpoint, check_output
-from gan2shape_hub.errors import ExportError
 from gan2shape_hub.reading.formats import SUFFIXES, is_photograph
 
 COLUMNS = ("file", "status", "psnr_db", "faces", "seconds", "note")
