@@ -148,12 +148,13 @@ def _turned(
     config: CategoryConfig,
     yaws_deg: tuple[float, ...],
 ) -> list[Tensor]:
-    """The latent (1, D) turned to every yaw, level."""
+    """The latent (1, D) turned to every yaw, its pitch kept: further steps along that direction change the object."""
     if not projection.walks:
         return [latent]
     own = nets.predict_view(_image(latent, projection, config), config)[:, :2]
-    goals = torch.tensor([(0.0, yaw) for yaw in yaws_deg]).to(own) / config.camera.view_angle_deg
-    return list(projection.walk(latent.expand(len(goals), -1), goals - own).split(1))
+    yaws = torch.tensor(yaws_deg).to(own) / config.camera.view_angle_deg - own[:, 1]
+    turns = torch.stack((torch.zeros_like(yaws), yaws), 1)
+    return list(projection.walk(latent.expand(len(turns), -1), turns).split(1))
 
 
 def _mean_depth(
