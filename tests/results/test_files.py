@@ -16,7 +16,7 @@ from PIL import Image
 
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.results import animation, image_files, mesh_files
-from gan2shape_hub.results.export import export_scene
+from gan2shape_hub.results.export import ExportOptions
 from gan2shape_hub.results.mesh import build_mesh
 
 QUADRANTS = {(0, 0): (255, 0, 0), (1, 0): (0, 255, 0), (0, 1): (0, 0, 255), (1, 1): (255, 255, 255)}
@@ -256,5 +256,5 @@ def test_meshes_are_written_without_scipy(tmp_path):
 def test_a_video_without_its_package_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)  # as where it is not installed
     with pytest.raises(ImportError, match=r"^a turntable as MP4 needs av: pip install 'gan2shape-hub\[video\]'\.$"):
-        export_scene(tmp_path / "out", None, video=True)
+        ExportOptions(video=True)
     assert list(tmp_path.iterdir()) == []
