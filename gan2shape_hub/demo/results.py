@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +228,8 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
             part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
     else:
         # Without light: the texture is lit as the photograph is, and the viewer's surroundings would tint it.
-        model = viewer.model(ModelOptions(background=True)) if kind == "behind" else viewer.shown
+        light = replace(viewer, mesh_side=0)
+        model = light.model(ModelOptions(background=True)) if kind == "behind" else light.shown
         write_glb(path, model.mesh, model.picture, camera, unlit=True)
 
 

@@ -19,6 +19,8 @@ from gan2shape_hub.results.mesh import Window
 
 MARGIN = 5 / 32
 """Of the sheet's side, on each side."""
+FRAYED = 2 / 128
+"""Of the sheet's side: so near to its edge the sheet bends, since nothing beyond holds it."""
 
 
 def margin(side: int) -> int:
@@ -38,7 +40,8 @@ def widened(maps: Tensor) -> Tensor:
 
 
 def widened_depth(depth: Tensor) -> Tensor:
-    """(S, S) with margins that repeat the border, smoother and smoother: its noise would be drawn out into pleats."""
+    """(S, S) with margins that go on as the sheet is a little inside its edge, smoother and smoother: noise would be drawn
+    out into pleats."""
     kernel = depth.new_tensor([[[0.25, 0.5, 0.25]]])
 
     def smoothed(line: Tensor) -> Tensor:
@@ -46,7 +49,9 @@ def widened_depth(depth: Tensor) -> Tensor:
             line = F.conv1d(F.pad(line[None, None], (1, 1), mode="replicate"), kernel)[0, 0]
         return line
 
-    for _ in range(margin(depth.shape[-1])):
+    frayed, reach = round(FRAYED * depth.shape[-1]), margin(depth.shape[-1])
+    depth = depth[frayed:-frayed, frayed:-frayed] if frayed else depth
+    for _ in range(reach + frayed):
         depth = torch.cat((smoothed(depth[0])[None], depth, smoothed(depth[-1])[None]))
         depth = torch.cat((smoothed(depth[:, 0])[:, None], depth, smoothed(depth[:, -1])[:, None]), 1)
     return depth

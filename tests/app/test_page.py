@@ -186,7 +186,7 @@ def test_a_wrong_category_explains_itself_and_another_one_loads(browser, tmp_pat
         visit.draw(3)
         visit.reconstruct()
         visit.open("Take away")
-        assert str(two) in visit.page.inner_text("#command")
+        assert "--checkpoint two " in visit.page.inner_text("#command")
         assert desk.shelf.loaded == str(two)
         visit.close()
 
