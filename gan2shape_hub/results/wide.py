@@ -40,8 +40,8 @@ def widened(maps: Tensor) -> Tensor:
 
 
 def widened_depth(depth: Tensor) -> Tensor:
-    """(S, S) with margins that go on as the sheet is a little inside its edge, smoother and smoother: its noise would be
-    drawn out into pleats."""
+    """(S, S) with margins that go on as the sheet is a little inside its edge, smoother and smoother, since its noise
+    would be drawn out into pleats."""
     kernel = depth.new_tensor([[[0.25, 0.5, 0.25]]])
 
     def smoothed(line: Tensor) -> Tensor:
