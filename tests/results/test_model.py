@@ -22,6 +22,7 @@ from gan2shape_hub.results.mesh import build_mesh
 from gan2shape_hub.results.model import ModelOptions
 from gan2shape_hub.results.outline import border_edges
 from gan2shape_hub.results.viewer import Viewer
+from gan2shape_hub.results.wide import margin, widened_depth
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,14 @@ def scene() -> Viewer:
 
 def solid(mesh) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices.double().numpy(), mesh.faces.numpy())
+
+
+def test_a_frayed_edge_is_not_drawn_out():
+    depth = torch.full((64, 64), 1.0)
+    depth[[0, -1]], depth[:, [0, -1]] = 1.1, 1.1  # the outermost pixels of a sheet bend
+    wide = widened_depth(depth)
+    assert wide.shape == (64 + 2 * margin(64),) * 2
+    assert torch.equal(wide, torch.ones_like(wide))
 
 
 def test_the_outline_lies_on_the_half_level():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from gan2shape_hub.errors import Cancelled
-from gan2shape_hub.models.latent_projection import LatentProjection
+from gan2shape_hub.models.latent_projection import LatentProjection, along
 from gan2shape_hub.records import Targets
 from gan2shape_hub.stages.invert import (
     coarse_size,
@@ -262,3 +262,47 @@ def test_photographs_get_latents_and_the_others_keep_theirs(pipeline, sampled):
     assert after.quality_db[0] > 0
     assert after.quality_db[1] is None
     assert torch.equal(state.targets.latents, targets.latents)
+
+
+class Reads(torch.nn.Module):
+    """A view network that reads the yaw: how far an image lies on the way from one picture to another, -1 to 1, and
+    what is bright where ``wall`` is 0, as networks do that never saw such a background."""
+
+    def __init__(self, one, other, wall):
+        super().__init__()
+        self.middle, self.way, self.wall = (one + other) / 2, (other - one) / 2 * wall, wall
+
+    def forward(self, images):
+        yaw = ((images - self.middle) * self.way).sum((1, 2, 3)) / self.way.square().sum()
+        yaw = yaw + (images * (1 - self.wall)).mean((1, 2, 3))
+        return torch.nn.functional.pad(yaw[:, None], (1, 4))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_first_latent_is_turned_as_the_photograph_is(pipeline, masked):
+    generator, directions = pipeline.generator, torch.eye(8)[:2]
+    knows = dataclasses.replace(
+        pipeline.config.projection, view_directions=tuple(map(tuple, directions.tolist())), view_units=(1.0, 1.0)
+    )
+    turned = [
+        generator.latent_mean + along(generator, torch.tensor([[0.0, step]]), directions) for step in (-1, 1, 0.8)
+    ]
+    one, other, photograph = (generator.image_at(w, 32).clamp(-1, 1) for w in turned)
+    wall = torch.ones(1, 1, 32, 32)
+    if masked:  # a wall that is no part of the object says nothing of its pose, in neither picture
+        wall[..., :16] = 0
+        photograph = photograph * wall + (1 - wall)
+    mean = generator.latent_mean[None]
+    targets = Targets(photograph, mean, photograph, wall)
+    nets = dataclasses.replace(stage_run.make_nets(pipeline.config), view=Reads(one, other, wall))
+    found = {}
+    for name, projection in (("turned", knows), ("as it is", pipeline.config.projection)):
+        config = dataclasses.replace(pipeline.config, projection=projection, add_mean=False)
+        run = stage_run.make_run(pipeline, "invert", 0, config=config)
+        run = dataclasses.replace(run, masker=lambda images: wall)
+        state = stage_run.make_state(pipeline, nets, targets, config, photographs=(True,), quality_db=(None,))
+        found[name] = invert(state, run).targets.latents[0]
+    assert torch.equal(found["as it is"], mean.expand(4, -1))
+    away = (found["turned"][0] - generator.latent_mean) @ generator.component_basis.T / generator.component_std
+    assert float(away[1]) == pytest.approx(0.8, abs=0.2)
+    assert float(away[[0, *range(2, 8)]].abs().max()) < 1e-4, "and nothing else of it is changed"

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from lamps import LIT, SIZE, Lamps, config, dome, everywhere, nets, turning
+from lamps import LIT, SIZE, Lamps, Says, config, dome, everywhere, nets, turning
 
+from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.rendering.photometric import harmonics
 from gan2shape_hub.rendering.renderer import raw_to_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
-from gan2shape_hub.training.average_sheet import Crowd, collect_crowd, solve_average
+from gan2shape_hub.training.average_sheet import Crowd, _turned, collect_crowd, solve_average
 
 INNER, YAWS_DEG = slice(8, 24), (-20.0, 0.0, 20.0)
 
@@ -85,6 +86,22 @@ def test_a_crowd_that_turns_is_seen_from_every_side():
     )
     crowd = collect_crowd(Lamps(dome()), nets(dome()), everywhere, turned, lambda _: None, people=2, yaws_deg=YAWS_DEG)
     assert crowd.ratios.shape == (len(YAWS_DEG) * len(known().light_walk.steps), SIZE, SIZE)
+
+
+def test_turning_a_crowd_keeps_its_pitch():
+    """Every head is read as nodding: the walk to another yaw is none along the pitch's direction."""
+    directions = torch.eye(8)[3:5]
+    config_ = known()
+    projection = dataclasses.replace(
+        config_.projection, view_directions=tuple(map(tuple, directions.tolist())), view_units=(0.5, 0.5)
+    )
+    generator, nodding = Lamps(dome()), dataclasses.replace(nets(dome()), view=Says(torch.tensor([[0.4] + [0.0] * 5])))
+    latent = torch.ones(1, 8)
+    views = _turned(latent, LatentProjection(generator, projection), nodding, config_, YAWS_DEG)
+    moved = (torch.cat(views) - latent) @ generator.component_basis.T / generator.component_std
+    pitch, yaw = (moved @ directions.T).unbind(1)
+    assert pitch.abs().max() < 1e-6
+    assert torch.allclose(yaw * 0.5, torch.tensor(YAWS_DEG) / config_.camera.view_angle_deg, atol=1e-5)
 
 
 def test_masked_and_dark_pixels_do_not_count():
