@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,12 +14,18 @@ import torch
 from torch import nn
 
 P, T = ParamSpec("P"), TypeVar("T")
+LOADED_IN = os.getpid()
+"""The process that loaded this module; another one was forked from it."""
 
 
 @contextmanager
 def own_surroundings() -> Iterator[None]:
-    """Gradients on, no inference mode, no autocast, float32 and the CPU as defaults, whatever the caller has set."""
+    """Gradients on, no inference mode, no autocast, float32 and the CPU as defaults, whatever the caller has set; one
+    thread in a process that was forked, where waiting for the others of OpenMP, which were not, never ends."""
     with ExitStack() as stack:
+        if os.getpid() != LOADED_IN and (threads := torch.get_num_threads()) > 1:
+            torch.set_num_threads(1)
+            stack.callback(torch.set_num_threads, threads)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda", "mps", "xpu"):

@@ -210,7 +210,9 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_forks_of_a_program_that_has_loaded_it(folder, wanted):
-    done = subprocess.run([sys.executable, "-c", FORKED, folder], capture_output=True, text=True, timeout=120)
+    several = {**os.environ, "OMP_NUM_THREADS": "2"}  # which the child does not inherit, and would wait for
+    command = [sys.executable, "-c", FORKED, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=several)
     assert done.returncode == 0, done.stderr
     assert [float(word) for word in done.stdout.split()] == pytest.approx([float(wanted.depth.double().sum())])
 

@@ -52,7 +52,16 @@ def test_a_run_that_is_killed_goes_on_as_if_it_was_not(tmp_path, phase, learns):
     assert {name.split(".")[0] for name in whole if not torch.equal(whole[name], start[name])} == learns
 
 
-def test_two_processes_do_what_one_does(tmp_path):
+@pytest.fixture
+def one_thread():
+    """As each of the two processes has: several sum in another order, which grows with the steps."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_do_what_one_does(tmp_path, one_thread):
     """Losses of the first steps to rounding; and the whole program comes to its end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     # accelerate's name for several processes on one machine; the script takes the CPU, so they talk through gloo.
