@@ -66,7 +66,6 @@ def make_persons(
 ) -> PersonShapes:
     """The shapes of all identities of a lit pool, in ``folder``; ``sheet`` (S, S) is the average depth."""
 
-    @torch.no_grad()
     def make(which: range) -> dict[str, Tensor]:
         each = [fused(pool, identity, nets, sheet, config, recipe) for identity in which]
         own, weight = (torch.stack(part) for part in zip(*each, strict=True))
@@ -81,6 +80,7 @@ def read_persons(folder: Path, count: int) -> PersonShapes:
     return PersonShapes(*(read_chunks(paths, name, count).float() for name in ("own", "weight")))
 
 
+@torch.no_grad()
 def fused(
     pool: ViewPool, identity: int, nets: ShapeNets, sheet: Tensor, config: CategoryConfig, recipe: PersonsRecipe
 ) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ class Poses:
         found = self._relief(context, pool, readings)
         camera = found.camera(context.config.camera)
         scaled = AverageSheet(context.config.image_size).to(context.accelerator.device)
-        scaled.depth.copy_(found.sheet(average(), context.config.camera))
+        scaled.depth.copy_(found.sheet(average()))
         scaled.cover.copy_(average.cover)
         config = dataclasses.replace(context.config, camera=camera)
         before = {name: value.clone() for name, value in nets.view.state_dict().items()}
@@ -62,7 +62,7 @@ class Poses:
             sheet = context.components["average_sheet"]()
             found = find_relief(pool, readings, sheet, context.config, context.recipe.poses, context.log)
             with atomic_file(path) as part:
-                part.write_text(json.dumps([found.relief, found.angle, found.middle.tolist()]))
+                part.write_text(json.dumps([found.relief, found.angle, found.pivot, found.middle.tolist()]))
         context.accelerator.wait_for_everyone()
-        relief, angle, middle = json.loads(path.read_text())
-        return Relief(relief, angle, torch.tensor(middle))
+        relief, angle, pivot, middle = json.loads(path.read_text())
+        return Relief(relief, angle, pivot, torch.tensor(middle))

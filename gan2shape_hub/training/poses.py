@@ -33,13 +33,16 @@ MOVED = (0.0025, 0.0025, 0.02)
 
 
 def to_view(pose: Pose, camera: CameraConfig) -> Tensor:
-    """The view network's output (B, 6) whose pose is ``pose``: the inverse of `Pose.from_view`."""
+    """The view network's output (B, 6) whose pose is ``pose``: the inverse of `Pose.from_view`.
+
+    0 for a translation that the camera does not have.
+    """
     r = pose.rotation
     yaw = torch.asin((-r[:, 2, 0]).clamp(-1, 1))
     pitch, roll = torch.atan2(r[:, 2, 1], r[:, 2, 2]), torch.atan2(r[:, 1, 0], r[:, 0, 0])
     angles = torch.stack((pitch, yaw, roll), 1) / math.radians(camera.view_angle_deg)
     unit = pose.translation.new_tensor([camera.view_translation_xy] * 2 + [camera.view_translation_z])
-    return torch.cat((angles, pose.translation / unit), 1)
+    return torch.cat((angles, torch.where(unit > 0, pose.translation / unit, 0.0)), 1)
 
 
 def pose_terms(
@@ -92,7 +95,8 @@ def _turned(
         ),
         1,
     )
-    moved = torch.randn(count, 3, generator=rng) * torch.tensor(MOVED)
+    moves = (camera.view_translation_xy, camera.view_translation_xy, camera.view_translation_z)
+    moved = torch.randn(count, 3, generator=rng) * torch.tensor(MOVED) * (torch.tensor(moves) > 0)
     pose = Pose.from_angles(torch.deg2rad(angles).to(sheet), moved.to(sheet)).compose(start)
     seen = render_view(depth, texture, pose, camera)
     return seen.image * seen.mask, to_view(pose, camera)

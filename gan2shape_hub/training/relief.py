@@ -21,6 +21,7 @@ from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.photometric import fit_lights, harmonics
 from gan2shape_hub.rendering.renderer import warp_depth
 from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.stages.photometric import Evidence
 from gan2shape_hub.training.recipe import PosesRecipe
 from gan2shape_hub.training.view_pool import ViewPool
@@ -31,20 +32,25 @@ STEEP = 0.25
 
 @dataclass(frozen=True)
 class Relief:
-    """Factors of the average sheet's relief and of the angles that the view network reads, and the middle (2) of the
-    readings, view units, about which those are."""
+    """Factors of the average sheet's relief, about the depth ``pivot`` (scene units), and of the angles that the view
+    network reads, about ``middle`` (2), view units.
+
+    The pivot is the object's own middle: how far that lies before the axis about which it turns stays as it is.
+    """
 
     relief: float
     angle: float
+    pivot: float
     middle: Tensor
 
     def camera(self, camera: CameraConfig) -> CameraConfig:
         """The camera whose range of depths, and with it what the networks say, has this relief."""
-        near, far = (float(self.sheet(torch.tensor(z), camera)) for z in (camera.min_depth, camera.max_depth))
+        near, far = (self.pivot + self.relief * (z - self.pivot) for z in (camera.min_depth, camera.max_depth))
         return dataclasses.replace(camera, min_depth=round(near, 5), max_depth=round(far, 5))
 
-    def sheet(self, depth: Tensor, camera: CameraConfig) -> Tensor:
-        return camera.center_depth + self.relief * (depth - camera.center_depth)
+    def sheet(self, depth: Tensor) -> Tensor:
+        """A depth (S, S) with this relief."""
+        return self.pivot + self.relief * (depth - self.pivot)
 
     def views(self, views: Tensor) -> Tensor:
         """Readings (..., 6) with these angles."""
@@ -77,6 +83,8 @@ def find_relief(
     recipe's by a parabola; ``readings`` (N, V, 6) are `read_views`."""
     people = readings[: recipe.people]
     middle = torch.stack((people[..., 0].mean(), people.new_zeros(())))
+    box = box_importance(config.prior.default_box, config.image_size, 0.0)[0, 0].to(sheet)
+    pivot = float((sheet * box).sum() / box.sum())
     yaw = people[..., 1].abs() * config.camera.view_angle_deg
     front = yaw < recipe.front_deg
     turned = (yaw >= recipe.turned_deg[0]) & (yaw < recipe.turned_deg[1])
@@ -89,7 +97,7 @@ def find_relief(
         for identity, view in which:
             for i, relief in enumerate(recipe.reliefs):
                 for j, angle in enumerate(angles):
-                    trial = Relief(relief, angle, middle)
+                    trial = Relief(relief, angle, pivot, middle)
                     found[i, j] += _unexplained(
                         pool, identity, view, people[identity, view], sheet, trial, along, config
                     )
@@ -99,7 +107,7 @@ def find_relief(
             log(f"  angle {angle:g}: {', '.join(f'{float(x):.4f}' for x in found[:, j])}")
         error = error + found
     i, j = divmod(int(error.argmin()), error.shape[1])
-    best = Relief(_lowest(recipe.reliefs, error[:, j], i), _lowest(recipe.angles, error[i], j), middle)
+    best = Relief(_lowest(recipe.reliefs, error[:, j], i), _lowest(recipe.angles, error[i], j), pivot, middle)
     log(f"relief times {best.relief:.3f}, angles times {best.angle:.3f}")
     return best
 
@@ -118,7 +126,7 @@ def _unexplained(
     device, camera = sheet.device, trial.camera(config.camera)
     images, masks = pool.masked(torch.tensor([identity]), torch.tensor([view]))
     pose = Pose.from_view(trial.views(reading[None]).to(device), camera)
-    depth, there = warp_depth(trial.sheet(sheet, camera)[None], pose, camera)
+    depth, there = warp_depth(trial.sheet(sheet)[None], pose, camera)
     normals = -normals_from_depth(depth, camera)[0]
     ratios = pool.ratios(identity, view).to(device).float()
     flat = dataclasses.replace(config, photometric=dataclasses.replace(config.photometric, grazing_power=0.0))
