@@ -16,7 +16,7 @@ from gan2shape_hub.training.phase5_pool import open_pool
 from gan2shape_hub.training.poses import pose_terms
 from gan2shape_hub.training.relief import Relief, find_relief, read_views
 from gan2shape_hub.training.trainer import train
-from gan2shape_hub.training.view_pool import ViewPool
+from gan2shape_hub.training.view_pool import make_pool
 
 
 class Poses:
@@ -29,8 +29,7 @@ class Poses:
     def run(self, context: Context) -> Context:
         recipe, pool, nets = context.recipe.poses, open_pool(context), context.nets.frozen()
         average = context.components["average_sheet"]
-        readings = read_views(pool, nets, context.config)
-        found = self._relief(context, pool, readings)
+        found = self._relief(context)
         camera = found.camera(context.config.camera)
         scaled = AverageSheet(context.config.image_size).to(context.accelerator.device)
         scaled.depth.copy_(found.sheet(average()))
@@ -39,7 +38,7 @@ class Poses:
         before = {name: value.clone() for name, value in nets.view.state_dict().items()}
         averaged = train(
             {"view": nets.view},
-            pose_terms(nets, pool, found.views(readings), scaled(), config, recipe),
+            pose_terms(nets, pool, found.views(read_views(pool, nets, context.config)), scaled(), config, recipe),
             recipe.training,
             seed=context.seed(self.name),
             folder=context.folder(self.name) / "view",
@@ -55,12 +54,22 @@ class Poses:
     def picture(self, context: Context) -> Image.Image | None:
         return pages.turned(context)
 
-    def _relief(self, context: Context, pool: ViewPool, readings: torch.Tensor) -> Relief:
+    def _relief(self, context: Context) -> Relief:
         """What light says, kept in a file."""
-        path = context.folder(self.name) / "relief.json"
+        path, recipe, config = context.folder(self.name) / "relief.json", context.recipe.poses, context.config
+        pool = make_pool(
+            context.folder(self.name) / "views",
+            config,
+            context.generator,
+            recipe.views,
+            seed=context.seed("poses/views"),
+            accelerator=context.accelerator,
+            log=context.log,
+            masker=context.masker,
+        )
         if context.accelerator.is_main_process and not path.exists():
-            sheet = context.components["average_sheet"]()
-            found = find_relief(pool, readings, sheet, context.config, context.recipe.poses, context.log)
+            readings, sheet = read_views(pool, context.nets, config), context.components["average_sheet"]()
+            found = find_relief(pool, readings, sheet, config, recipe, context.log)
             with atomic_file(path) as part:
                 part.write_text(json.dumps([found.relief, found.angle, found.pivot, found.middle.tolist()]))
         context.accelerator.wait_for_everyone()

@@ -192,8 +192,8 @@ class AverageRecipe:
 class PosesRecipe:
     """Relief, angles, and a view network that reads them (``training/poses.py``)."""
 
-    people: int = 60
-    """Of the pool, on whose light walks relief and angles are measured."""
+    views: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(60, 5, lit=True, masks=True))
+    """On which relief and angles are measured: their pitch is level, which the view network reads best."""
     reliefs: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
     angles: tuple[float, ...] = (0.9, 1.0, 1.1, 1.2, 1.3)
     front_deg: float = 12.0
@@ -218,7 +218,6 @@ class PosesRecipe:
     models", 2022): each alone errs more."""
 
     def __post_init__(self) -> None:
-        check(self.people >= 1, "poses.people", self.people, "1 or more")
         for name in ("reliefs", "angles"):
             check(len(getattr(self, name)) >= 1, f"poses.{name}", getattr(self, name), "one or more")
         for name in ("rendered", "kept"):
@@ -314,7 +313,10 @@ class Recipe:
             light=LightRecipe(images=4),
             average=AverageRecipe(people=6),
             pool=PoolRecipe(identities=40),
-            poses=PosesRecipe(people=20, training=_steps(PosesRecipe().training, 100)),
+            poses=PosesRecipe(
+                views=dataclasses.replace(PosesRecipe().views, identities=12),
+                training=_steps(PosesRecipe().training, 100),
+            ),
             networks=NetworksRecipe(
                 PersonalDepthRecipe(_steps(PersonalDepthRecipe().training, 100)),
                 _fewer(MultiviewRecipe(), 60),

@@ -81,11 +81,10 @@ def find_relief(
 ) -> Relief:
     """The relief and the angles that explain the pool's lit views best on the average ``sheet`` (S, S), between the
     recipe's by a parabola; ``readings`` (N, V, 6) are `read_views`."""
-    people = readings[: recipe.people]
-    middle = torch.stack((people[..., 0].mean(), people.new_zeros(())))
+    middle = torch.stack((readings[..., 0].mean(), readings.new_zeros(())))
     box = box_importance(config.prior.default_box, config.image_size, 0.0)[0, 0].to(sheet)
     pivot = float((sheet * box).sum() / box.sum())
-    yaw = people[..., 1].abs() * config.camera.view_angle_deg
+    yaw = readings[..., 1].abs() * config.camera.view_angle_deg
     front = yaw < recipe.front_deg
     turned = (yaw >= recipe.turned_deg[0]) & (yaw < recipe.turned_deg[1])
     error = torch.zeros(len(recipe.reliefs), len(recipe.angles))
@@ -99,7 +98,7 @@ def find_relief(
                 for j, angle in enumerate(angles):
                     trial = Relief(relief, angle, pivot, middle)
                     found[i, j] += _unexplained(
-                        pool, identity, view, people[identity, view], sheet, trial, along, config
+                        pool, identity, view, readings[identity, view], sheet, trial, along, config
                     )
         found = found / len(which)
         log(f"unexplained in {len(which)} {'frontal' if along else 'turned'} views by relief {recipe.reliefs}:")
