@@ -18,7 +18,9 @@ from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.models.perceptual import PerceptualNetwork
 from gan2shape_hub.models.shape import ShapeNets
 
-if "OMP_NUM_THREADS" not in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several that share the cores
+    torch.set_num_threads(1)
+elif "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
 
 

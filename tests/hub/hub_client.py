@@ -68,7 +68,7 @@ def _serve() -> None:
 
     import torch
 
-    import gan2shape_hub.hub  # noqa: F401  (imported before the forks)
+    import gan2shape_hub.hub  # imported before the forks
 
     with torch.device("meta"):  # torch imports a second's worth of modules for the first network it builds there
         torch.randn(1).div(2)
