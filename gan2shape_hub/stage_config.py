@@ -156,6 +156,8 @@ class LightWalkConfig:
 class PhotometricConfig:
     """The relief that a light walk shows (``stages/photometric.py``)."""
 
+    from_nets: bool = False
+    """Whether the sheet starts as the shape networks say, which were taught persons' shapes, and not as the average."""
     rounds: int = 2
     """Turns of lights, normals and surface; with many the free lights carry the shape away (bas-relief)."""
     order: int = 2

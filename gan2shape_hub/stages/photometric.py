@@ -9,11 +9,13 @@ have found together, and the details are the person's own.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan2shape_hub.config import CameraConfig, CategoryConfig
 from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.rendering.integrate import depth_from_normals
@@ -36,16 +38,18 @@ def photometric_stereo(state: State, run: Run) -> State:
         scene, mask = every.select(slice(k, k + 1)), targets.masks[k : k + 1]
         # The background has no part in how the head is held: the same head before a white wall is not turned more.
         view = state.nets.predict_view(targets.images[k : k + 1] * mask, config)
-        base = scene.depth if state.average is None else state.average[None]
+        known = state.average is not None and not config.photometric.from_nets
+        base = state.average[None] if known else scene.depth
         base = _larger(base, size)
         scene = Scene(base, resized(scene.albedo, size), view, scene.light)
         pose, mask = Pose.from_view(view, config.camera), resized(mask, size)[0, 0].clamp(0, 1)
         start, _ = warp_depth(base, pose, config.camera)
         depth, now = start[0], scene
-        ratios, weight, told = _evidence(state.lit[k], start[0], mask, run)
+        lit, blur = state.lit[k], config.photometric.blur_px * size / 128
+        evidence = Evidence.of(log_ratios(lit[1:], lit[0], blur), lit[0], start[0], mask, config)
         for number in range(rounds):
-            depth, spread = _round(ratios, weight, told, start[0], depth, run)
-            sheet = into_canonical(depth, mask, base[0], pose, run)
+            depth, spread = stereo_round(evidence, start[0], depth, config)
+            sheet = into_canonical(depth, mask, base[0], pose, config.camera)
             now = dataclasses.replace(scene, depth=sheet[None])
             preview = scene_preview(targets.images[k], lambda now=now: now, config)
             run.tick(k * rounds + number, spread, preview)
@@ -53,32 +57,39 @@ def photometric_stereo(state: State, run: Run) -> State:
     return state.replace(scene=Scene.cat(scenes))
 
 
-def _evidence(lit: Tensor, start: Tensor, mask: Tensor, run: Run) -> tuple[Tensor, Tensor, Tensor]:
-    """Log ratios (J, P) of the lit images (1 + J, 3, S, S); what each pixel's normal counts (S, S), and what it says of
-    the lights (P): those in the category's box, which the average shape knows best.
+@dataclass(frozen=True)
+class Evidence:
+    """What a light walk says of a view's pixels.
 
-    Hair is dark, and what is seen at a grazing angle is seen badly.
+    ratios: (J, P) logarithms; weight: (S, S), what each pixel's normal counts; told: (P), what it says of the lights:
+    that in the category's box, which the average shape knows best.
     """
-    constants, size = run.config.photometric, lit.shape[-1]
-    blur = constants.blur_px * size / 128
-    ratios = log_ratios(lit[1:], lit[0], blur)
-    brightness, box = luminance(lit[0]), _box(run.config.prior.default_box, size).to(lit)
-    typical = (brightness * mask * box).sum() / (mask * box).sum().clamp_min(1e-6)
-    bright = (brightness / (constants.dark * typical).clamp_min(1e-6)).clamp(0, 1).square()
-    frontal = normals_from_depth(start[None], run.config.camera)[0, 2].clamp(0, 1)
-    weight = mask * bright * frontal**constants.grazing_power
-    return ratios.flatten(1), weight, (weight * box).flatten()
+
+    ratios: Tensor
+    weight: Tensor
+    told: Tensor
+
+    @classmethod
+    def of(cls, ratios: Tensor, unlit: Tensor, start: Tensor, mask: Tensor, config: CategoryConfig) -> Evidence:
+        """Of log ratios (J, S, S) of the view ``unlit`` (3, S, S) that shows about the depth ``start`` (S, S) inside
+        ``mask`` (S, S). Hair is dark, and what is seen at a grazing angle is seen badly."""
+        constants = config.photometric
+        brightness, box = luminance(unlit), _box(config.prior.default_box, unlit.shape[-1]).to(unlit)
+        typical = (brightness * mask * box).sum() / (mask * box).sum().clamp_min(1e-6)
+        bright = (brightness / (constants.dark * typical).clamp_min(1e-6)).clamp(0, 1).square()
+        frontal = normals_from_depth(start[None], config.camera)[0, 2].clamp(0, 1)
+        weight = mask * bright * frontal**constants.grazing_power
+        return cls(ratios.flatten(1), weight, (weight * box).flatten())
 
 
-def _round(
-    ratios: Tensor, weight: Tensor, told: Tensor, start: Tensor, depth: Tensor, run: Run
-) -> tuple[Tensor, Tensor]:
-    """The sheet (S, S) after one turn of lights, normals and surface, and what the lights left unexplained."""
-    constants, camera = run.config.photometric, run.config.camera
+def stereo_round(evidence: Evidence, start: Tensor, depth: Tensor, config: CategoryConfig) -> tuple[Tensor, Tensor]:
+    """The view's depth (S, S) after one turn of lights, normals and surface, and what the lights left unexplained;
+    normals and the bulge are held to ``start`` (S, S)."""
+    constants, camera, weight = config.photometric, config.camera, evidence.weight
     prior, now = (-normals_from_depth(d[None], camera)[0].flatten(1) for d in (start, depth))
-    lights, spread = fit_lights(ratios, now, told, constants.order, constants.ridge)
+    lights, spread = fit_lights(evidence.ratios, now, evidence.told, constants.order, constants.ridge)
     normals = fit_normals(
-        ratios,
+        evidence.ratios,
         lights,
         spread * constants.doubt,
         now,
@@ -101,12 +112,11 @@ def _round(
     return depth, spread.mean()
 
 
-def into_canonical(view_depth: Tensor, mask: Tensor, base: Tensor, pose: Pose, run: Run) -> Tensor:
+def into_canonical(view_depth: Tensor, mask: Tensor, base: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
     """The canonical sheet (S, S) of what the view's ``view_depth`` (S, S) shows inside ``mask`` (S, S).
 
     What it does not show goes on as ``base`` (S, S) does, without a step: the difference is carried on smoothly.
     """
-    camera = run.config.camera
     seen_depth, there = warp_depth(view_depth[None], pose.inverse(), camera)
     inside = canonical(mask[None, None], seen_depth, pose, camera, padding="zeros")
     sure = there * inside * visible_from(seen_depth, pose, camera)

@@ -115,6 +115,15 @@ class Phase(Protocol):
         """What was found, to look at, on the main process alone; ``context`` is what ``run`` returned."""
 
 
+def lit_turns(context: Context) -> str | None:
+    """Why there are no lit views of turned objects around an average one, a clause; None: there are."""
+    if not context.turns:
+        return "no direction of W turns the object"
+    if not context.relights or "average_sheet" not in context.components:
+        return "no direction of W moves the light"
+    return None if context.recipe.pool.lit else "the recipe's pool is not lit"
+
+
 def few_latents(context: Context, count: int = 5) -> torch.Tensor:
     """Latents (count, D) for pictures, the same after every phase."""
     rng = torch.Generator().manual_seed(context.seed("pictures"))

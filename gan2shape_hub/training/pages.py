@@ -109,6 +109,16 @@ def pool(views: ViewPool, config: CategoryConfig, count: int = 4) -> Image.Image
     return page(rows, tile=TILE)
 
 
+@torch.no_grad()
+def persons(views: ViewPool, targets: Tensor, config: CategoryConfig, count: int = 8) -> Image.Image:
+    """The first identities and their bare shapes, ``targets`` (N, S, S)."""
+    rows, surface = [], clay(targets[:count], config)
+    for i in range(min(len(targets), count)):
+        image, _ = views.masked(torch.tensor([i]), torch.tensor([0]))
+        rows.append([Tile("image", to_pil(image[0])), *_turntable(targets[i : i + 1], surface[i : i + 1], config)])
+    return page(rows, tile=TILE)
+
+
 def shapes(context: Context) -> Image.Image:
     """What the networks say of a few generated images."""
     return page(shape_rows(context.nets, _image(few_latents(context), context), context.config), tile=TILE)
@@ -137,12 +147,18 @@ def shape_rows(nets: ShapeNets, images: Tensor, config: CategoryConfig) -> list[
             Tile("reconstruction", to_pil(drawn.image[i].clamp(-1, 1))),
             Tile("albedo", to_pil(scene.albedo[i].clamp(-1, 1))),
         ]
-        for yaw in SHAPE_YAWS_DEG:
-            pose = Pose.from_angles(torch.deg2rad(surface.new_tensor([[0.0, yaw, 0.0]])))
-            seen = render_view(scene.depth[i : i + 1], surface[i : i + 1], pose, config.camera, background=0.9)
-            row.append(Tile(f"yaw {yaw:+.0f}", to_pil(seen.image[0].clamp(-1, 1))))
-        rows.append(row)
+        rows.append([*row, *_turntable(scene.depth[i : i + 1], surface[i : i + 1], config)])
     return rows
+
+
+def _turntable(depth: Tensor, surface: Tensor, config: CategoryConfig) -> list[Tile]:
+    """``depth`` (1, S, S) with the colours ``surface`` (1, 3, S, S) from all sides."""
+    tiles = []
+    for yaw in SHAPE_YAWS_DEG:
+        pose = Pose.from_angles(torch.deg2rad(surface.new_tensor([[0.0, yaw, 0.0]])))
+        seen = render_view(depth, surface, pose, config.camera, background=0.9)
+        tiles.append(Tile(f"yaw {yaw:+.0f}", to_pil(seen.image[0].clamp(-1, 1))))
+    return tiles
 
 
 def _image(latents: Tensor, context: Context) -> Tensor:

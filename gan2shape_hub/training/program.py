@@ -18,10 +18,12 @@ from gan2shape_hub.training.phase2_turn import Turn
 from gan2shape_hub.training.phase3_light import Light
 from gan2shape_hub.training.phase4_average import Average
 from gan2shape_hub.training.phase5_pool import Pool
-from gan2shape_hub.training.phase7_networks import Networks
-from gan2shape_hub.training.phase8_units import Units
+from gan2shape_hub.training.phase6_poses import Poses
+from gan2shape_hub.training.phase7_persons import Persons
+from gan2shape_hub.training.phase8_networks import Networks
+from gan2shape_hub.training.phase9_units import Units
 
-PHASES: tuple[Phase, ...] = (Taps(), Turn(), Light(), Average(), Pool(), Networks(), Units())
+PHASES: tuple[Phase, ...] = (Taps(), Turn(), Light(), Average(), Pool(), Poses(), Persons(), Networks(), Units())
 DONE, RESULT, PICTURE = "done.json", "checkpoint", "page.png"
 
 

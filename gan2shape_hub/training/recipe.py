@@ -57,6 +57,24 @@ class ViewsRecipe:
 
 
 @dataclass(frozen=True)
+class PoolRecipe(ViewsRecipe):
+    """The pool from which persons' shapes are read."""
+
+    identities: int = 500
+    views: int = 5
+    pitch_deg: float | None = None
+    """None: every object keeps its own. A step along the pitch's direction changes who it is."""
+    lit: bool = True
+    lights: int = 8
+    """The first so many of the light walk."""
+    masks: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.lights >= 3, "pool.lights", self.lights, "3 or more: normals have 3 numbers")
+
+
+@dataclass(frozen=True)
 class MultiviewLoss:
     """Weights of the losses on turned views, each relative to the mean absolute difference of the images."""
 
@@ -171,10 +189,74 @@ class AverageRecipe:
 
 
 @dataclass(frozen=True)
+class PosesRecipe:
+    """Relief, angles, and a view network that reads them (``training/poses.py``)."""
+
+    views: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(60, 5, lit=True, masks=True))
+    """On which relief and angles are measured: their pitch is level, which the view network reads best."""
+    reliefs: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
+    angles: tuple[float, ...] = (0.9, 1.0, 1.1, 1.2, 1.3)
+    front_deg: float = 12.0
+    """Views within this tell of the relief alone ..."""
+    turned_deg: tuple[float, float] = (18.0, 45.0)
+    """... and those between these of its product with the angle."""
+    training: Training = field(
+        default_factory=lambda: Training(steps=1500, parts=2, learning_rate=1e-3, warm_up=30, final=0.02, ema=0.99)
+    )
+    batch: int = 12
+    """Images of a part."""
+    rendered: float = 0.75
+    """Share of them that are renders of a view, turned by a known angle; the others are the views themselves."""
+    known_deg: float = 30.0
+    """Renders start from views within this of the front."""
+    yaw_deg: float = 32.0
+    pitch_deg: float = 10.0
+    roll_deg: float = 4.0
+    """How far they are turned: a yaw up to this, standard deviations of pitch and roll."""
+    kept: float = 0.3
+    """Share of the old weights in the average that is kept (Wortsman et al., "Robust fine-tuning of zero-shot
+    models", 2022): each alone errs more."""
+
+    def __post_init__(self) -> None:
+        for name in ("reliefs", "angles"):
+            check(len(getattr(self, name)) >= 1, f"poses.{name}", getattr(self, name), "one or more")
+        for name in ("rendered", "kept"):
+            check(0 <= getattr(self, name) <= 1, f"poses.{name}", getattr(self, name), "0 to 1")
+
+
+@dataclass(frozen=True)
+class PersonsRecipe:
+    """Shapes of the pool's identities, each fused from its views (``training/persons.py``)."""
+
+    power: float = 1.5
+    """Of a view's weight, so that the one that sees a place best says most of it."""
+    known: float = 0.05
+    """Weight at which half of what the views say of a place is believed."""
+
+
+@dataclass(frozen=True)
+class PersonalDepthRecipe:
+    """The depth network taught persons' shapes (``training/persons.py``)."""
+
+    training: Training = field(
+        default_factory=lambda: Training(steps=1500, parts=2, learning_rate=4e-4, warm_up=50, final=0.03, ema=0.99)
+    )
+    batch: int = 8
+    """Images of a part."""
+    depth: float = 30.0
+    """Weight of the depth's error, scene units, beside that of the slopes."""
+    fresh: float = 0.3
+    """What is kept of what the network said of single objects before: little of it was true."""
+
+
+@dataclass(frozen=True)
 class NetworksRecipe:
     """Shape, then appearance, on the pool."""
 
+    persons: PersonalDepthRecipe = field(default_factory=PersonalDepthRecipe)
+    """Of the shape, where persons' shapes are known."""
     shape: MultiviewRecipe = field(default_factory=MultiviewRecipe)
+    """Of the shape elsewhere."""
     appearance: MultiviewRecipe = field(default_factory=lambda: _appearance(250))
 
 
@@ -183,6 +265,12 @@ class UnitsRecipe:
     """The step of the directions, measured again with the trained view network."""
 
     identities: int = 64
+    reach: tuple[float, ...] = (-1.8, -0.6, 0.6, 1.8)
+    """Steps along each direction, in standard deviations of W."""
+
+    def __post_init__(self) -> None:
+        check(self.identities >= 1, "units.identities", self.identities, "1 or more")
+        check(len(self.reach) >= 2, "units.reach", self.reach, "two steps or more")
 
 
 @dataclass(frozen=True)
@@ -196,7 +284,9 @@ class Recipe:
     turn: TurnRecipe = field(default_factory=TurnRecipe)
     light: LightRecipe = field(default_factory=LightRecipe)
     average: AverageRecipe = field(default_factory=AverageRecipe)
-    pool: ViewsRecipe = field(default_factory=lambda: ViewsRecipe(lit=True, masks=True))
+    pool: PoolRecipe = field(default_factory=PoolRecipe)
+    poses: PosesRecipe = field(default_factory=PosesRecipe)
+    persons: PersonsRecipe = field(default_factory=PersonsRecipe)
     networks: NetworksRecipe = field(default_factory=NetworksRecipe)
     units: UnitsRecipe = field(default_factory=UnitsRecipe)
 
@@ -222,9 +312,17 @@ class Recipe:
             ),
             light=LightRecipe(images=4),
             average=AverageRecipe(people=6),
-            pool=ViewsRecipe(identities=20, lit=True, masks=True),
-            networks=NetworksRecipe(_fewer(MultiviewRecipe(), 60), _fewer(_appearance(30), 30)),
-            units=UnitsRecipe(16),
+            pool=PoolRecipe(identities=40),
+            poses=PosesRecipe(
+                views=dataclasses.replace(PosesRecipe().views, identities=12),
+                training=_steps(PosesRecipe().training, 100),
+            ),
+            networks=NetworksRecipe(
+                PersonalDepthRecipe(_steps(PersonalDepthRecipe().training, 100)),
+                _fewer(MultiviewRecipe(), 60),
+                _fewer(_appearance(30), 30),
+            ),
+            units=UnitsRecipe(identities=16),
         )
 
     def to_json(self) -> str:

@@ -16,7 +16,7 @@ from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.training.lighting import load_lit_heads
 from gan2shape_hub.training.multiview import appearance_loss, multiview_loss
 from gan2shape_hub.training.recipe import MultiviewRecipe
-from gan2shape_hub.training.trainer import Terms, train
+from gan2shape_hub.training.trainer import Terms, Training, train
 from gan2shape_hub.training.view_pool import ViewPool
 
 AfterSave = Callable[[int, ShapeNets], None]
@@ -98,7 +98,7 @@ def train_shape(
             None if heads is None else (batch.lit * len(heads)).long(),
         )
 
-    return train_nets(nets, ("depth", "view"), terms, recipe, seed, folder, accelerator, log, after_save)
+    return train_nets(nets, ("depth", "view"), terms, recipe.training, seed, folder, accelerator, log, after_save)
 
 
 def train_appearance(
@@ -123,19 +123,20 @@ def train_appearance(
             nets, batch.views, recipe.sources, batch.mirror, config, perceptual, recipe.loss, importance
         )
 
-    return train_nets(nets, ("albedo", "light"), terms, recipe, seed, folder, accelerator, log, after_save)
+    return train_nets(nets, ("albedo", "light"), terms, recipe.training, seed, folder, accelerator, log, after_save)
 
 
 def train_nets(
     nets: ShapeNets,
     names: tuple[str, ...],
     terms: Terms,
-    recipe: MultiviewRecipe,
+    training: Training,
     seed: int,
     folder: Path,
     accelerator: Accelerator,
     log: Callable[[str], None],
     after_save: AfterSave | None = None,
+    scale: Callable[[str], float] = lambda name: 1.0,
 ) -> ShapeNets:
     """Train the networks ``names`` of ``nets`` in place, the others frozen; ``nets`` with these averaged."""
     nets.frozen()
@@ -147,11 +148,12 @@ def train_nets(
     averaged = train(
         {name: getattr(nets, name) for name in names},
         terms,
-        recipe.training,
+        training,
         seed=seed,
         folder=folder,
         accelerator=accelerator,
         log=log,
+        scale=scale,
         after_save=saved,
     )
     return replace(nets, **averaged)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.models.shape import ShapeNets
@@ -32,6 +32,17 @@ def starting_nets(
         nets.view.network[-2].weight[5].zero_()  # translation along z, which renders do not teach
     depth.template.data.copy_(raw_of(sheet, config))
     return ShapeNets(depth, albedo, nets.view, nets.light, nets.encoder)
+
+
+@torch.no_grad()
+def start_from(net: nn.Module, sheet: Tensor, config: CategoryConfig, kept: float) -> None:
+    """Let the depth network say ``sheet`` (S, S) of everything, plus ``kept`` (0..1) of what it said of each single
+    image. In place; a network without a template stays as it is."""
+    if getattr(net, "template", None) is None:
+        return
+    net.last.weight.mul_(kept)
+    net.last.bias.zero_()
+    net.template.copy_(raw_of(sheet, config))
 
 
 @torch.enable_grad()

@@ -19,7 +19,7 @@ from gan2shape_hub.models.latent_projection import LatentProjection, along, gan_
 from gan2shape_hub.rendering.photometric import log_ratios
 from gan2shape_hub.stages.mask import Masker
 from gan2shape_hub.training.chunks import items, make_chunks, read_chunks
-from gan2shape_hub.training.recipe import ViewsRecipe
+from gan2shape_hub.training.recipe import PoolRecipe, ViewsRecipe
 
 CHUNK = 20
 """Identities a file."""
@@ -48,6 +48,13 @@ class ViewPool:
     def floats(self, identity: Tensor, view: Tensor) -> Tensor:
         """Images (len(identity), 3, S, S) in -1..1."""
         return self.images[identity, view].float() / 127.5 - 1
+
+    def masked(self, identity: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, 3, S, S) in -1..1 and their masks (n, 1, S, S) in 0..1; ones where the pool holds none."""
+        images = self.floats(identity, view)
+        if self.masks is None:
+            return images, torch.ones_like(images[:, :1])
+        return images, self.masks[identity, view].float() / 255
 
     def ratios(self, identity: int, view: int) -> Tensor:
         """Log of a view's brightness under each of J lights over its own: (J, S, S) in half precision, read from disk.
@@ -126,7 +133,7 @@ def _check_settings(
         "seed": seed,
         "image_size": config.image_size,
         "directions": projection.view_directions,
-        "light": [projection.light_directions, projection.light_layers, config.light_walk.steps],
+        "light": [projection.light_directions, projection.light_layers, _steps_of_light(config, recipe)],
         "units": projection.view_units,
     }
     wanted = json.loads(json.dumps(wanted))
@@ -140,6 +147,11 @@ def _check_settings(
     if accelerator.is_main_process:
         with atomic_file(note) as part:
             part.write_text(json.dumps({**wanted, "units": made["units"]}))
+
+
+def _steps_of_light(config: CategoryConfig, recipe: ViewsRecipe) -> tuple[tuple[float, float, float], ...]:
+    steps = config.light_walk.steps
+    return steps[: recipe.lights] if isinstance(recipe, PoolRecipe) else steps
 
 
 @torch.no_grad()
@@ -157,8 +169,9 @@ def _generate(
     directions = torch.tensor(config.projection.view_directions, device=device)
     units = torch.tensor(config.projection.view_units, device=device)
     limit = config.projection.view_step_limit
-    reach = torch.tensor([recipe.pitch_deg, recipe.yaw_deg]) / config.camera.view_angle_deg
-    lamps = torch.tensor(config.light_walk.steps, device=device)
+    reach = torch.tensor([recipe.pitch_deg or 0.0, recipe.yaw_deg]) / config.camera.view_angle_deg
+    turning = torch.tensor([recipe.pitch_deg is not None, True], device=device)
+    lamps = torch.tensor(_steps_of_light(config, recipe), device=device)
 
     def pictures(latents: Tensor) -> Tensor:
         parts = latents.split(STEPS_AT_ONCE)
@@ -174,7 +187,7 @@ def _generate(
         spread = (torch.arange(count) + torch.rand(count, generator=rng)) / max(count, 1) * 2 - 1  # one in each stratum
         pitch = torch.rand(count, generator=rng) * 2 - 1
         goal = (torch.stack((pitch, spread), 1) * reach).to(device)
-        steps = ((goal - own) / units).clamp(-limit, limit)
+        steps = ((goal - own) / units).clamp(-limit, limit) * turning
         latents = torch.cat([w, w + along(generator, steps, directions)])
         images = pictures(latents)
         one = {

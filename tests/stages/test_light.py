@@ -154,7 +154,7 @@ def test_what_the_view_hides_goes_on_without_a_step():
     view_depth, _ = warp_depth(depth[None], pose, CONFIG.camera)
     view_mask = warp_depth(torch.where(mask > 0, depth, 1.2)[None], pose, CONFIG.camera)[0][0] < 1.1
     base = ball(64, bumps=0.0)[0] + 0.005  # as far off as an average may be
-    sheet = into_canonical(view_depth[0], view_mask.float(), base, pose, run_of("stereo", 1))
+    sheet = into_canonical(view_depth[0], view_mask.float(), base, pose, run_of("stereo", 1).config.camera)
     left, right = (mask > 0).clone(), (mask > 0).clone()
     left[:, 24:], right[:, :44] = False, False
     errors = sorted(float((sheet - depth)[side].abs().mean()) for side in (left, right))

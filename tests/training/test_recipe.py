@@ -18,9 +18,7 @@ def test_it_comes_back_as_it_was(recipe, tmp_path):
 
 def test_what_is_left_out_is_as_by_default():
     recipe = Recipe.from_json('{"seed": 3, "pool": {"identities": 20}}')
-    assert recipe == dataclasses.replace(
-        Recipe(), seed=3, pool=dataclasses.replace(Recipe().pool, identities=20, lit=False, masks=False)
-    )
+    assert recipe == dataclasses.replace(Recipe(), seed=3, pool=dataclasses.replace(Recipe().pool, identities=20))
 
 
 @pytest.mark.parametrize(

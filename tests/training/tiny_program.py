@@ -16,6 +16,9 @@ from gan2shape_hub.training.recipe import (
     LightRecipe,
     MultiviewRecipe,
     NetworksRecipe,
+    PersonalDepthRecipe,
+    PoolRecipe,
+    PosesRecipe,
     Recipe,
     TapsRecipe,
     TurnRecipe,
@@ -51,9 +54,12 @@ def tiny_recipe(**changes) -> Recipe:
         ),
         light=LightRecipe(images=3, purity=0.0),
         average=AverageRecipe(people=2, yaws_deg=(-20.0, 20.0)),
-        pool=ViewsRecipe(3, 3, lit=True, masks=True),
-        networks=NetworksRecipe(shape, shape),
-        units=UnitsRecipe(2),
+        pool=PoolRecipe(3, 3, lights=3),
+        poses=PosesRecipe(
+            ViewsRecipe(2, 2, lit=True, masks=True), reliefs=(0.8, 1.0), angles=(1.0, 1.1), training=few(), batch=4
+        ),
+        networks=NetworksRecipe(PersonalDepthRecipe(few(), batch=2), shape, shape),
+        units=UnitsRecipe(2, (-1.0, 1.0)),
     )
     return Recipe(**{**values, **changes})
 
