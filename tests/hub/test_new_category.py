@@ -26,6 +26,7 @@ from PIL import Image
 
 from gan2shape_hub import hub
 from gan2shape_hub.cli import convert
+from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
@@ -64,7 +65,7 @@ def command(*words: str) -> list[str]:
 
 
 @pytest.fixture
-def clone(tmp_path, monkeypatch, narrow_nets) -> Path:
+def clone(tmp_path, monkeypatch) -> Path:
     """What a user has at hand: an untrained generator, photographs, the facts of cats."""
     torch.manual_seed(0)
     g, d = originals.rosinality_weights(SIZE, WIDTHS, dim=DIM)
@@ -84,6 +85,7 @@ def clone(tmp_path, monkeypatch, narrow_nets) -> Path:
         Image.fromarray(noise.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(photos / f"{k}.png")
     (tmp_path / "model_cards").mkdir()
     shutil.copy(ROOT / "model_cards" / "cat.yaml", tmp_path / "model_cards")
+    monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)  # of networks that are made anew
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
