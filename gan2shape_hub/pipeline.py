@@ -343,12 +343,14 @@ class GAN2ShapePipeline(Pretrained):
 
     def _nets(self, schedule: ScheduleConfig, seed: int) -> ShapeNets:
         """Copies of the checkpoint's networks, fresh ones where it has none: nothing carries over between images."""
-        projection = LatentProjection(self.generator, self.config.projection)
-        fresh = ShapeNets.create(self.config, projection.encoding_size, seed=seed)
-        given = {field: self.components[name] for field, name in SHAPE_COMPONENTS.items() if name in self.components}
-        if not schedule.from_pretrained:
-            given = {field: net for field, net in given.items() if field == "encoder"}
-        return dataclasses.replace(fresh, **given).clone().to(self.device).frozen()
+        wanted = SHAPE_COMPONENTS if schedule.from_pretrained else {"encoder": SHAPE_COMPONENTS["encoder"]}
+        given = {field: self.components[name] for field, name in wanted.items() if name in self.components}
+        if given.keys() == SHAPE_COMPONENTS.keys():  # random numbers for all of them take longer than a short run
+            nets = ShapeNets(**given)
+        else:
+            encoding_size = LatentProjection(self.generator, self.config.projection).encoding_size
+            nets = dataclasses.replace(ShapeNets.create(self.config, encoding_size, seed=seed), **given)
+        return nets.clone().to(self.device).frozen()
 
     @torch.no_grad()
     def _results(

@@ -13,11 +13,14 @@ import torch
 from gan2shape_hub import GAN2ShapePipeline
 from gan2shape_hub.config import CategoryConfig, ProjectionConfig, RoundConfig, ScheduleConfig
 from gan2shape_hub.conversion.random_face import set_latent_statistics
+from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.models.perceptual import PerceptualNetwork
 from gan2shape_hub.models.shape import ShapeNets
 
-if "OMP_NUM_THREADS" not in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several that share the cores
+    torch.set_num_threads(1)
+elif "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1)))
 
 
@@ -85,6 +88,12 @@ def tiny_pipeline(seed: int = 0, **changes) -> GAN2ShapePipeline:
 @pytest.fixture
 def pipeline() -> GAN2ShapePipeline:
     return tiny_pipeline()
+
+
+@pytest.fixture
+def narrow_nets(monkeypatch) -> None:
+    """Networks that a checkpoint lacks are made at the release's width, 128 channels at 32 pixels: too slow here."""
+    monkeypatch.setattr(shape_nets, "default_width", lambda image_size: 8)
 
 
 _STATUS: list[int] = []

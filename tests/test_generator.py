@@ -11,7 +11,6 @@ from torch import nn
 from gan2shape_hub import GAN2ShapePipeline
 from gan2shape_hub.config import ProjectionConfig
 from gan2shape_hub.generator import Generator, sample_latents
-from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 
 
@@ -49,8 +48,7 @@ class Blobs(nn.Module):
 
 
 @pytest.fixture
-def pipeline(monkeypatch):
-    monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)
+def pipeline(narrow_nets):
     config = tiny_config(projection=ProjectionConfig(space="pca", components=4))
     return GAN2ShapePipeline(config, Blobs(), device="cpu")
 

@@ -77,7 +77,7 @@ def test_a_photograph_is_prepared_before_it_is_reconstructed(faces, astronaut, t
         (torch.zeros(7, 64, 64), "bad-array"),
         (3.5, "bad-array"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_cannot_be_used_has_a_code(faces, tmp_path, given, code):
     (tmp_path / "text.png").write_text("not a picture")

@@ -12,11 +12,11 @@ from gan2shape_hub import Cancelled, ConfigError, GAN2ShapePipeline, ScheduleCon
 from gan2shape_hub.accelerator import autocast
 from gan2shape_hub.config import RoundConfig, from_dict
 from gan2shape_hub.hub import CheckpointError
-from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.stages.prior import ellipsoid_depth
 
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 TWO_ROUNDS = ScheduleConfig(
     rounds=(RoundConfig(2, 1, 2, mirror=True), RoundConfig(1, 0, 1)), batch_size=2, collected_batches=3
 )
@@ -26,12 +26,6 @@ TWO_ROUNDS = ScheduleConfig(
 def shared():
     """A pipeline for tests that do not change it."""
     return tiny_pipeline()
-
-
-@pytest.fixture(autouse=True)
-def narrow_fresh_networks(monkeypatch):
-    """Networks that a checkpoint lacks are made at the release's width, 128 channels at 32 pixels: too slow here."""
-    monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)
 
 
 def state_of(pipeline):

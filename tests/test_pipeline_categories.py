@@ -7,11 +7,11 @@ import torch
 
 from gan2shape_hub import ConfigError, GAN2ShapePipeline
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import PRESETS, category_preset
 
+pytestmark = pytest.mark.usefixtures("narrow_nets")
 TINY = ScheduleConfig(
     rounds=(RoundConfig(1, 2, 2, mirror=True, mirror_decompose=True), RoundConfig(1, 1, 1)),
     prior_iterations=2,
@@ -19,11 +19,6 @@ TINY = ScheduleConfig(
     collected_batches=2,
     invert_iterations=3,
 )
-
-
-@pytest.fixture(autouse=True)
-def narrow_fresh_networks(monkeypatch):
-    monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)
 
 
 def make(name="face", *, discriminator=True, **changes):

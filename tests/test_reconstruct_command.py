@@ -1,4 +1,4 @@
-"""``gan2shape reconstruct`` as it is used: in a process of its own, with a tiny checkpoint."""
+"""``gan2shape reconstruct`` in a process of its own, with a tiny checkpoint."""
 
 import json
 import os
@@ -6,15 +6,17 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from children import Child
 from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub.arguments import require
-from gan2shape_hub.cli import reconstruct
+from gan2shape_hub.cli import main, reconstruct
 from gan2shape_hub.cli.common import Pace, progress
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 
@@ -28,23 +30,11 @@ def checkpoint(tmp_path_factory):
 
 
 def start(checkpoint, *arguments):
-    program = [sys.executable, "-c", "import sys; from gan2shape_hub.cli import main; sys.exit(main())", "reconstruct"]
-    command = [*program, "--checkpoint", str(checkpoint), "--device", "cpu", *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        # A shell that runs the tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return Child(main, ["reconstruct", "--checkpoint", str(checkpoint), "--device", "cpu", *map(str, arguments)])
 
 
 def run(checkpoint, *arguments):
-    process = start(checkpoint, *arguments)
-    out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
+    return start(checkpoint, *arguments).wait()
 
 
 def leftovers(folder):
@@ -112,17 +102,13 @@ def test_an_unusable_file_is_one_line_and_leaves_nothing(checkpoint, tmp_path, b
 
 
 def test_ctrl_c_leaves_nothing_half_written(checkpoint, tmp_path):
-    process = start(checkpoint, "--seed", 1, "--preset", "endless", "--output", tmp_path / "out")
-    seen = ""
-    try:
-        while "Step 1" not in seen:
-            seen += process.stderr.read(1)
-            assert process.poll() is None, seen
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=100)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    child = start(checkpoint, "--seed", 1, "--preset", "endless", "--output", tmp_path / "out")
+    while "Step 1" not in child.err.read_text():
+        assert child.process.is_alive(), child.err.read_text()
+        time.sleep(0.02)
+    os.kill(child.process.pid, signal.SIGINT)
+    code, out, err = child.wait()
+    assert code == 130
     assert out == ""
     assert err.splitlines()[-1] == "reconstruct: stopped: nothing half-written was left."
     assert "Traceback" not in err

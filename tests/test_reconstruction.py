@@ -97,7 +97,7 @@ def test_bf16_autocast_runs_on_the_cpu():
     assert bool(torch.isfinite(pipeline(pipeline.sample(seed=2)).depth).all())
 
 
-def test_without_shape_nets_it_starts_from_the_ellipsoid():
+def test_without_shape_nets_it_starts_from_the_ellipsoid(narrow_nets):
     from conftest import tiny_config, tiny_generator
 
     pipeline = GAN2ShapePipeline(tiny_config(), tiny_generator(), device="cpu")

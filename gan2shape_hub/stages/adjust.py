@@ -4,7 +4,7 @@ An addition to the paper, for checkpoints that know directions of W along which 
 the objects of a category have in common; what is the person's own shows in how the generator turns them. Each view's
 pose may move a little here, and so may a coarse relief over the networks' depth; views explain each other with their
 own pixels. Both are held: networks that also learnt from a crowd's brightness know more than these views alone
-(docs/face-checkpoint.md).
+(docs/face-history.md).
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""A tiny training of the shape networks; as a script, which ``accelerate launch`` starts, it and the whole program."""
+"""A tiny training of the shape networks; with the whole program, as one of several processes does it."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import tiny_config
+from tiny_program import program
 
 from gan2shape_hub.accelerator import make_accelerator
 from gan2shape_hub.models.shape import ShapeNets
@@ -64,10 +62,8 @@ def train(folder, phase="shape", after_save=None, seed=0, **changes) -> ShapeNet
     )
 
 
-if __name__ == "__main__":
-    from tiny_program import program
-
-    work = Path(sys.argv[1])
+def train_with_others(work: Path) -> int:
+    """Both trainings and the program, in each of the processes that the environment tells of."""
     for phase in TRAIN:
         train(work / phase, phase, parts=4, save_every=1, steps=3)
-    sys.exit(program(work / "program"))
+    return program(work / "program")

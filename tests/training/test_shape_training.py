@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import socket
 
 import pytest
 import torch
+from children import Child
 from conftest import tiny_config, tiny_generator
-from shape_run import tiny_nets, tiny_pool, tiny_sheet, train
+from shape_run import tiny_nets, tiny_pool, tiny_sheet, train, train_with_others
 from torch import nn
 
 from gan2shape_hub import hub
@@ -25,8 +23,6 @@ from gan2shape_hub.training.multiview import appearance_loss, multiview_loss, pi
 from gan2shape_hub.training.recipe import MultiviewLoss, ViewsRecipe
 from gan2shape_hub.training.sheet_nets import raw_of
 from gan2shape_hub.training.view_pool import CHUNK, make_pool
-
-SCRIPT = Path(__file__).with_name("shape_run.py")
 
 
 def weights(nets):
@@ -63,11 +59,15 @@ def one_thread():
 
 def test_two_processes_do_what_one_does(tmp_path, one_thread):
     """Losses of the first steps to rounding; and the whole program comes to its end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    # accelerate's name for several processes on one machine; the script takes the CPU, so they talk through gloo.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    subprocess.run([*launch, SCRIPT, tmp_path], check=True, env=environment, timeout=900)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What accelerate launch and torchrun tell each of their processes; these take the CPU, so they talk through gloo.
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    several = [Child(train_with_others, tmp_path, environment={**environment, **rank}) for rank in ranks]
+    ends = [child.wait() for child in several]
+    assert [code for code, _, _ in ends] == [0, 0], ends
     for phase in ("shape", "appearance"):
         train(tmp_path / "alone" / phase, phase, parts=4, save_every=1, steps=3)
         one, two = (

@@ -1,8 +1,4 @@
-"""The whole making of a checkpoint at tiny size; as a script it is killed again and again, and started by accelerate.
-
-tiny_program.py killed FOLDER     runs that die with SIGKILL, one after the other, until one comes to its end
-tiny_program.py whole FOLDER      one run, on as many processes as there are
-"""
+"""The whole making of a checkpoint at tiny size."""
 
 from __future__ import annotations
 
@@ -11,9 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import tiny_pipeline
 
 from gan2shape_hub import hub
@@ -88,38 +81,16 @@ def program(folder: Path, *options: str, recipe: Recipe | None = None) -> int:
     return main([str(checkpoint), *work, *options])
 
 
-def killed_run(folder: Path, lines: int) -> bool:
-    """A run in a process of its own, killed when it has said so many lines; whether it came to its end before."""
-    child = os.fork()  # nothing was computed here yet: threads do not live through a fork
-    if child == 0:
-        torch.set_num_threads(1)
-        write, said = os.write, 0
+def until_killed(folder: Path, lines: int) -> int:
+    """A run that is killed when it has said so many lines; it ends well if it has fewer to say."""
+    write, said = sys.stdout.write, 0
 
-        class Counts:
-            def write(self, text: str) -> int:
-                nonlocal said
-                write(1, text.encode())
-                said += "\n" in text
-                if said > lines:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return len(text)
+    def counts(text: str) -> int:
+        nonlocal said
+        said += "\n" in text
+        if said > lines:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(text)
 
-            def flush(self) -> None:
-                pass
-
-        sys.stdout = Counts()
-        os._exit(program(folder))
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), status
-    return status == 0
-
-
-if __name__ == "__main__":
-    what, place = sys.argv[1], Path(sys.argv[2])
-    torch.set_num_threads(1)
-    if what == "whole":
-        sys.exit(program(place))
-    kills = 0
-    while not killed_run(place, lines=6 + 7 * (kills % 3)):
-        kills += 1
-    print("kills:", kills)
+    sys.stdout.write = counts
+    return program(folder)
