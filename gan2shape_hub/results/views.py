@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +24,15 @@ BACKGROUND = tuple(channel / 127.5 - 1 for channel in TILE)
 """The colour of a contact sheet's tiles, -1..1."""
 
 
-def model_views(model: Model, poses: Pose, camera: CameraConfig, size: int) -> Iterator[RenderedMesh]:
+def model_views(
+    model: Model, poses: Pose, camera: CameraConfig, size: int, *, picture_only: bool = False
+) -> Iterator[RenderedMesh]:
     """The model as it is on `BACKGROUND`, ``size`` pixels wide, one a pose; drawn on the mesh's device.
 
     One view at a time, so that memory does not grow with their number.
     """
+    model = shrunk(model, size)
     mesh, texture, poses = model.mesh, model.texture.to(model.mesh.vertices), poses.to(model.mesh.vertices)
-    if max(texture.shape[1:]) > 2 * size:  # shrunk once, and not for each view
-        sides = [min(n, 2 * size) for n in texture.shape[1:]]
-        texture = F.interpolate(texture[None], sides, mode="bilinear", align_corners=True, antialias=True)[0]
     for i in range(poses.batch):
         yield render_mesh(
             mesh.vertices,
@@ -43,7 +44,17 @@ def model_views(model: Model, poses: Pose, camera: CameraConfig, size: int) -> I
             size,
             background=BACKGROUND,
             normals=mesh.normals,
+            picture_only=picture_only,
         )
+
+
+def shrunk(model: Model, size: int) -> Model:
+    """The model with no larger a texture than views of ``size`` pixels show: it is shrunk once, and not for each."""
+    sides = [min(n, 2 * size) for n in model.texture.shape[1:]]
+    if sides == list(model.texture.shape[1:]):
+        return model
+    texture = F.interpolate(model.texture[None], sides, mode="bilinear", align_corners=True, antialias=True)[0]
+    return replace(model, texture=texture)
 
 
 PATHS = ("turn", "nod", "orbit")
@@ -70,11 +81,12 @@ def turntable_frames(
         angles = swing_angles(frames, yaw_limit_deg)
         angles = angles if path == "turn" else [(0.0, yaw / 3) for yaw, _ in angles]
     poses = frame_poses(rotate_poses(angles, camera, pivot=middle(model.body)), model.body, camera)
+    model = shrunk(model, size)
     drawn: dict[tuple[float, float], Image.Image] = {}
     for i, (yaw, pitch) in enumerate(angles):
         key = (round(yaw, 6), round(pitch, 6))
         if key not in drawn:
-            drawn[key] = to_pil(next(model_views(model, poses.index(i), camera, size)).image)
+            drawn[key] = to_pil(next(model_views(model, poses.index(i), camera, size, picture_only=True)).image)
         yield drawn[key]
 
 
