@@ -202,9 +202,7 @@ def _back(toward: Tensor) -> Tensor:
     return toward.new_tensor(BACK)[:, None] * strength * 2 - 1
 
 
-def _assemble(
-    covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, supersample: int
-) -> tuple[Tensor, ...]:
+def _assemble(covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, supersample: int) -> tuple[Tensor, ...]:
     """Image (3,S,S) and mask (1,S,S) of one view from its samples, and depth (1,S,S) and normals (3,S,S) if they hold
     them.
 

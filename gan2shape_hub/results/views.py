@@ -25,13 +25,19 @@ BACKGROUND = tuple(channel / 127.5 - 1 for channel in TILE)
 
 
 def model_views(
-    model: Model, poses: Pose, camera: CameraConfig, size: int, *, picture_only: bool = False
+    model: Model,
+    poses: Pose,
+    camera: CameraConfig,
+    size: int,
+    *,
+    supersample: int = 2,
+    picture_only: bool = False,
 ) -> Iterator[RenderedMesh]:
     """The model as it is on `BACKGROUND`, ``size`` pixels wide, one a pose; drawn on the mesh's device.
 
     One view at a time, so that memory does not grow with their number.
     """
-    model = shrunk(model, size)
+    model = shrunk(model, supersample * size)
     mesh, texture, poses = model.mesh, model.texture.to(model.mesh.vertices), poses.to(model.mesh.vertices)
     for i in range(poses.batch):
         yield render_mesh(
@@ -43,20 +49,25 @@ def model_views(
             camera,
             size,
             background=BACKGROUND,
+            supersample=supersample,
+            cull_backfaces=mesh.weld is not None and mesh is model.body,  # nobody sees a closed mesh from within
             normals=mesh.normals,
             picture_only=picture_only,
         )
 
 
 def shrunk(model: Model, size: int) -> Model:
-    """The model with no larger a texture than views of ``size`` pixels show: it is shrunk once, and not for each."""
-    sides = [min(n, 2 * size) for n in model.texture.shape[1:]]
+    """The model with no larger a texture than views of ``size`` samples a side show: it is shrunk once, and not for
+    each."""
+    sides = [min(n, size) for n in model.texture.shape[1:]]
     if sides == list(model.texture.shape[1:]):
         return model
     texture = F.interpolate(model.texture[None], sides, mode="bilinear", align_corners=True, antialias=True)[0]
     return replace(model, texture=texture)
 
 
+FRAME_SAMPLES = 1.5
+"""Of a turntable's frame for each pixel and direction: what moves and is compressed shows no more of them."""
 PATHS = ("turn", "nod", "orbit")
 """How a turntable moves: from side to side, up and down, or around."""
 
@@ -81,12 +92,14 @@ def turntable_frames(
         angles = swing_angles(frames, yaw_limit_deg)
         angles = angles if path == "turn" else [(0.0, yaw / 3) for yaw, _ in angles]
     poses = frame_poses(rotate_poses(angles, camera, pivot=middle(model.body)), model.body, camera)
-    model = shrunk(model, size)
+    fine = round(FRAME_SAMPLES * size)
+    model = shrunk(model, fine)
     drawn: dict[tuple[float, float], Image.Image] = {}
     for i, (yaw, pitch) in enumerate(angles):
         key = (round(yaw, 6), round(pitch, 6))
         if key not in drawn:
-            drawn[key] = to_pil(next(model_views(model, poses.index(i), camera, size, picture_only=True)).image)
+            view = next(model_views(model, poses.index(i), camera, fine, supersample=1, picture_only=True))
+            drawn[key] = to_pil(view.image).resize((size, size), Image.Resampling.LANCZOS)
         yield drawn[key]
 
 
