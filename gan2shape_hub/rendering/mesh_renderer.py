@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project
+from gan2shape_hub.rendering.environment import Environment
 from gan2shape_hub.rendering.rasterize import Samples, sample
 from gan2shape_hub.rendering.shading import Light
 
@@ -69,7 +70,7 @@ def render_mesh(
     camera: CameraConfig,
     size: int,
     *,
-    light: Light | None = None,
+    light: Light | Environment | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     supersample: int = 2,
     shaded_only: bool = False,
@@ -182,8 +183,10 @@ def _cosine(normal: Tensor, direction: Tensor) -> Tensor:
     return (normal * direction[:, None]).sum(0).clamp_min(0)
 
 
-def _lit(albedo: Tensor, toward: Tensor, light: Light, n: int) -> Tensor:
+def _lit(albedo: Tensor, toward: Tensor, light: Light | Environment, n: int) -> Tensor:
     """`shade` for samples: ``albedo`` (3,P), outward normals ``toward`` (3,P), light ``n`` of the batch or the only."""
+    if isinstance(light, Environment):
+        return ((albedo / 2 + 0.5) * light.shading(-toward[None])[0] * 2 - 1).clamp(-1, 1)
     n = min(n, len(light.ambient) - 1)
     strength = light.ambient[n] + light.diffuse[n] * _cosine(-toward, light.direction[n])
     return ((albedo / 2 + 0.5) * strength * 2 - 1).clamp(-1, 1)

@@ -9,13 +9,11 @@ from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.results.edit import (
     LIGHT_PRESETS,
     make_light,
-    multiplied,
     preset_light,
-    relight,
     rotate_poses,
     swing_angles,
-    wall_ratio,
 )
+from gan2shape_hub.results.relight import Relief, multiplied, relight, wall_ratio
 
 SIZE = 64
 
@@ -34,25 +32,27 @@ def halves(image: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
 def test_the_side_the_light_comes_from_is_brighter(preset, lit, dark):
     scene = face_scene(SIZE)
     texture = torch.zeros(3, SIZE, SIZE)
-    after = halves(relight(texture, scene.depth, light(), preset_light(preset), CAMERA), scene.mask)
+    after = halves(relight(texture, Relief.of(scene.depth, CAMERA), light(), preset_light(preset)), scene.mask)
     assert after[lit] > after[dark] + 0.15
 
 
 def test_the_same_light_changes_nothing():
     scene = face_scene(SIZE)
     texture = torch.rand(3, 160, 160) * 2 - 1
-    torch.testing.assert_close(relight(texture, scene.depth, light(), light(), CAMERA), texture, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        relight(texture, Relief.of(scene.depth, CAMERA), light(), light()), texture, atol=1e-5, rtol=0
+    )
 
 
 def test_relighting_keeps_fine_detail_and_range():
     scene = face_scene(SIZE)
     stripes = 0.5 * torch.sin(torch.arange(256) * 2.0).expand(3, 256, 256)
     for name in LIGHT_PRESETS:
-        lit = relight(stripes, scene.depth, light(), preset_light(name), CAMERA)
+        lit = relight(stripes, Relief.of(scene.depth, CAMERA), light(), preset_light(name))
         assert lit.isfinite().all()
         assert lit.min() >= -1
         assert lit.max() <= 1
-    lit = relight(stripes, scene.depth, light(), preset_light("left"), CAMERA)
+    lit = relight(stripes, Relief.of(scene.depth, CAMERA), light(), preset_light("left"))
     assert (lit - F.avg_pool2d(lit[None], 9, 1, 4)[0])[:, 100:150, 100:150].std() > 0.2
 
 
@@ -63,7 +63,7 @@ def test_the_background_has_no_frame_and_goes_on_beyond_the_sheet(preset):
     across = torch.linspace(-1, 1, SIZE)
     depth = scene.depth + 0.03 * torch.exp(-((1 - across.abs()) / 0.05)) * across.sign()
     grey = torch.full((3, SIZE, SIZE), 0.1)
-    lit = relight(grey, depth, light(), preset_light(preset), CAMERA, scene.mask[None, None])
+    lit = relight(grey, Relief.of(depth, CAMERA), light(), preset_light(preset), scene.mask[None, None])
     beyond = multiplied(grey, wall_ratio(light(), preset_light(preset))[0])
     for strip in (lit[:, :, :2], lit[:, :, -2:], lit[:, :2], lit[:, -2:]):
         torch.testing.assert_close(strip, beyond[:, :1, :1].expand_as(strip), atol=0.02, rtol=0)
@@ -75,8 +75,8 @@ def test_an_extreme_light_is_held_within_bounds():
     noise = torch.rand(3, SIZE, SIZE) * 2 - 1
     dark, glaring = make_light(2, 0, 0, 0.01), make_light(-2, 0, 5, 50)
     for lit in (
-        relight(noise, scene.depth, dark, glaring, CAMERA),
-        relight(noise, scene.depth, glaring, make_light(ambient=0, diffuse=0), CAMERA),
+        relight(noise, Relief.of(scene.depth, CAMERA), dark, glaring),
+        relight(noise, Relief.of(scene.depth, CAMERA), glaring, make_light(ambient=0, diffuse=0)),
     ):
         assert lit.isfinite().all()
         assert lit.abs().max() <= 1
