@@ -15,16 +15,16 @@ from gan2shape_hub.rendering.occlusion import horizons, occlusion, visible
 from gan2shape_hub.rendering.shading import Light, normals_from_depth
 from gan2shape_hub.results.texture import smooth, without_border
 
-SHADING_BLUR = 1.5
+SHADING_BLUR = 1.0
 """Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
 EDGE = 0.08
 """Part of the sheet's side, along its edges, where nothing is known of the normals."""
-RATIO_LIMITS = (0.5, 1.8)
+RATIO_LIMITS = (0.4, 2.0)
 """Bounds that new over old shading approaches: beyond them the photograph's noise is all there is to amplify."""
-TERMINATOR = 0.4
+TERMINATOR = 0.3
 """Cosine within which a surface that turns away from the light darkens softly: a lamp has a size, and skin lets light
 through."""
-PENUMBRA = 0.22
+PENUMBRA = 0.18
 """Sine over which a shadow of a lamp rises: lamps are large, and so are the errors of a shape."""
 SHADOW_SIDE = 256
 """Pixels of a sheet's side up to which its shadows are found: they are soft."""
