@@ -18,7 +18,7 @@ from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle, model_v
 
 TURNS = ((-60, 0), (-30, 0), (0, 0), (30, 0), (60, 0), (0, -25), (0, 25))
 """(yaw, pitch) in degrees of the clay and textured rows, from the canonical front."""
-LIGHTS = ("left", "right", "top", "below", "rim", "flat")
+LIGHTS = ("left", "right", "top", "studio", "window", "sunset")
 
 
 def contact_sheet(viewer: Viewer, model: Model | None = None, *, tile: int = 256) -> Image.Image:

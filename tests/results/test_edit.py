@@ -1,16 +1,23 @@
 """Turning and relighting: rotations compose, light falls on the side it comes from, sharpness stays."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from face_scene import CAMERA, face_scene, light, turned
+from PIL import Image
 
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.results.edit import (
     LIGHT_PRESETS,
+    as_lamp,
+    as_light,
     make_light,
     preset_light,
     rotate_poses,
+    several_lights,
     swing_angles,
 )
 from gan2shape_hub.results.relight import Relief, multiplied, relight, wall_ratio
@@ -54,6 +61,59 @@ def test_relighting_keeps_fine_detail_and_range():
         assert lit.max() <= 1
     lit = relight(stripes, Relief.of(scene.depth, CAMERA), light(), preset_light("left"))
     assert (lit - F.avg_pool2d(lit[None], 9, 1, 4)[0])[:, 100:150, 100:150].std() > 0.2
+
+
+@pytest.mark.parametrize(("name", "lit", "dark"), [("window", "left", "right"), ("sunset", "right", "left")])
+def test_light_from_all_around_models_and_colours_and_keeps_detail(name, lit, dark):
+    scene = face_scene(SIZE)
+    relief = Relief.of(scene.depth, CAMERA)
+    texture = torch.zeros(3, SIZE, SIZE)
+    found = relight(texture, relief, light(), as_light(name))
+    after = halves(found, scene.mask)
+    assert after[lit] > after[dark] + 0.1
+    warmth = halves((found[:1] - found[2:]).expand(3, -1, -1), scene.mask)
+    assert warmth["right"] > warmth["left"] + 0.03, "the sun and the warm room are on the right"
+    stripes = 0.3 * torch.sin(torch.arange(SIZE) * 2.0).expand(3, SIZE, SIZE)
+    contrast = [
+        x[:, 20:44, 20:44].diff(dim=-1).abs().mean()
+        for x in (relight(stripes, relief, light(), as_light(name)), stripes)
+    ]
+    assert contrast[0] > 0.7 * contrast[1]
+
+
+def test_a_nose_throws_its_shadow_on_the_cheek_away_from_the_lamp():
+    scene = face_scene(SIZE)
+    relief = Relief.of(scene.depth, CAMERA)
+    row, column = scene.nose
+    lamp = make_light(2.0, 0.0, 0.2, 0.8, like=scene.depth)
+    lit = relight(torch.zeros(3, SIZE, SIZE), relief, light(), lamp)[0, row]
+    unhidden = dataclasses.replace(relief, horizon=torch.full_like(relief.horizon, -1.0))
+    without = relight(torch.zeros(3, SIZE, SIZE), unhidden, light(), lamp)[0, row]
+    darker = without - lit
+    assert darker[column + 4 : column + 9].max() > 0.03
+    assert darker[column - 9 : column - 4].abs().max() < 0.01
+
+
+def test_eye_sockets_receive_less_of_even_light_than_the_forehead():
+    ambient = Relief.of(face_scene(SIZE).depth, CAMERA).ambient[0, 0]
+    socket, forehead = ambient[28, 23], ambient[12, 32]
+    assert socket < forehead - 0.01
+    assert 0 < float(ambient.min()) < float(ambient.max()) <= 1
+
+
+def test_lights_are_what_people_write(tmp_path):
+    assert as_light("studio").radiance.shape == (3, 9)
+    assert as_lamp("window").direction[0, 0] > 0.5
+    assert torch.equal(as_lamp("left").direction, preset_light("left").direction)
+    panorama = np.zeros((16, 32, 3), np.uint8)
+    panorama[4:12, 4:12] = 255  # left of what is behind the object, and beside it
+    Image.fromarray(panorama).resize((64, 32), 0).save(tmp_path / "room.png")
+    found = as_light(tmp_path / "room.png")
+    assert found.light().direction[0, 0] > 0.3, "rays travel to the right"
+    assert several_lights(["window", tmp_path / "room.png", found, (0.1, 0.2)]) is not None
+    assert several_lights(found) is None
+    with pytest.raises(ValueError, match="one of left, right, top, below, rim, flat, studio"):
+        as_light("room.png")
 
 
 @pytest.mark.parametrize("preset", ["left", "rim"])
