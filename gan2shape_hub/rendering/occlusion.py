@@ -63,6 +63,8 @@ def visible(horizon: Tensor, toward: Tensor, softness: float) -> Tensor:
     at = math.atan2(y, x) / (2 * math.pi) * count % count if x or y else 0.0
     first, part = int(at) % count, at - int(at)
     hidden = torch.lerp(horizon[first], horizon[(first + 1) % count], part)
+    # A lamp at the camera stands above all sides alike.
+    hidden = torch.lerp(horizon.mean(0), hidden, min(math.hypot(x, y) / softness, 1))
     return ((-z - hidden) / (2 * softness) + 0.5).clamp(0, 1)
 
 

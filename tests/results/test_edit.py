@@ -91,7 +91,7 @@ def test_a_nose_throws_its_shadow_on_the_cheek_away_from_the_lamp():
     without = relight(torch.zeros(3, SIZE, SIZE), unhidden, light(), lamp)[0, row]
     darker = without - lit
     assert darker[column + 4 : column + 9].max() > 0.03
-    assert darker[column - 9 : column - 4].abs().max() < 0.01
+    assert darker[column - 9 : column - 4].abs().max() < 0.02
 
 
 def test_eye_sockets_receive_less_of_even_light_than_the_forehead():
