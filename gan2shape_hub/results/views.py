@@ -32,8 +32,9 @@ def model_views(
     *,
     supersample: int = 2,
     picture_only: bool = False,
+    background: tuple[float, float, float] = BACKGROUND,
 ) -> Iterator[RenderedMesh]:
-    """The model as it is on `BACKGROUND`, ``size`` pixels wide, one a pose; drawn on the mesh's device.
+    """The model as it is on ``background``, ``size`` pixels wide, one a pose; drawn on the mesh's device.
 
     One view at a time, so that memory does not grow with their number.
     """
@@ -48,7 +49,7 @@ def model_views(
             poses.index(i),
             camera,
             size,
-            background=BACKGROUND,
+            background=background,
             supersample=supersample,
             cull_backfaces=mesh.weld is not None and mesh is model.body,  # nobody sees a closed mesh from within
             normals=mesh.normals,
