@@ -214,7 +214,8 @@ def _assemble(covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, super
     """
     plane = samples.new_zeros(len(samples), fine * fine).index_copy_(1, covered, samples)
     # Means over all samples of a pixel, empty ones counting as zero.
-    means = F.avg_pool2d(plane.reshape(1, -1, fine, fine), supersample)[0]
+    means = plane.reshape(-1, fine, fine)
+    means = means if supersample == 1 else F.avg_pool2d(means, supersample)
     colour, mask, geometry = means.tensor_split((3, 4))
     picture = colour + (1 - mask) * canvas[:, None, None], mask
     if not len(geometry):

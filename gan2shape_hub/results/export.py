@@ -21,7 +21,7 @@ from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.mesh_files import HEIGHT_MM
 from gan2shape_hub.results.model import Model, ModelOptions
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import PATHS, frame_poses, middle, model_views, turntable_frames
+from gan2shape_hub.results.views import PATHS, frame_poses, middle, model_picture, turntable_frames
 
 FILES = frozenset(
     {
@@ -145,5 +145,4 @@ def _write_pages(folder: Path, viewer: Viewer, model: Model) -> None:
 def poster(model: Model, camera: CameraConfig) -> Image.Image:
     """One picture that shows what the model is."""
     pose = rotate_poses([(POSTER_YAW, 0.0)], camera, pivot=middle(model.body))
-    view = next(model_views(model, frame_poses(pose, model.body, camera), camera, POSTER, picture_only=True))
-    return image_files.to_pil(view.image)
+    return model_picture(model, frame_poses(pose, model.body, camera), camera, POSTER)
