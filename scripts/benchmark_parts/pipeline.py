@@ -22,8 +22,9 @@ CHECKPOINT = Path(__file__).resolve().parents[2] / "checkpoints" / "face"
 
 def run(checkpoint: str | Path = CHECKPOINT, presets: Sequence[str] = ("fast", "balanced"), seed: int = 7) -> dict:
     """Seconds and gigabytes (1e9 bytes), every key led by its preset: import, load, sample, reconstruct, export and
-    their total; export_processor, of all cores together, which a busy machine changes least; photograph (scikit-image's portrait, reconstructed only); the peak memory of the process; seconds and
-    iterations of every step of the generated face's reconstruction.
+    their total; export_processor, of all cores together, which a busy machine changes least; photograph (scikit-image's
+    portrait, reconstructed only); the peak memory of the process; seconds and iterations of every step of the generated
+    face's reconstruction.
 
     RuntimeError with the process's own words where a preset cannot be run.
     """
