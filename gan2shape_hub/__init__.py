@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gan2shape_hub.plan import Step
     from gan2shape_hub.reconstruction import Reconstruction
     from gan2shape_hub.records import PreparedPhotograph, Progress, Sample
-    from gan2shape_hub.rendering import Light
+    from gan2shape_hub.rendering import Environment, Light
     from gan2shape_hub.report import RunReport
 
 _HOMES = {
@@ -26,6 +26,7 @@ _HOMES = {
     "Cancelled": "errors",
     "CategoryConfig": "config",
     "ConfigError": "errors",
+    "Environment": "rendering",
     "GAN2ShapePipeline": "pipeline",
     "InputError": "errors",
     "Light": "rendering",
@@ -44,6 +45,7 @@ __all__ = [
     "Cancelled",
     "CategoryConfig",
     "ConfigError",
+    "Environment",
     "GAN2ShapePipeline",
     "InputError",
     "Light",

@@ -14,7 +14,7 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose, render_view
 from gan2shape_hub.rendering.scene import canonical, resized, resized_scene
-from gan2shape_hub.results.edit import LightLike, paired_angles, rotate_poses, several_lights
+from gan2shape_hub.results.edit import LightLike, as_lamp, paired_angles, rotate_poses, several_lights
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.paste import FEATHER, keep_colours, paste, to_mask
 from gan2shape_hub.results.viewer import Viewer
@@ -63,7 +63,7 @@ class Editing:
         lights = [light] if several is None else several
         pose = self.viewer.pose
         if through_gan:
-            pictures = [self._through_gan(pose, self.viewer.as_light(item)) for item in lights]
+            pictures = [self._through_gan(pose, as_lamp(item, self.viewer.depth)) for item in lights]
         else:
             pictures = [self.viewer.redraw(pose, item, size) for item in lights]
         return pictures[0] if several is None else pictures
@@ -116,7 +116,8 @@ class Editing:
             size = max(min(round(self.alignment.side), 1024), viewer.depth.shape[-1])
             return self.paste(viewer.redraw(pose, light, size), mask=cover)
         with torch.no_grad():
-            made = synthesise(self.gan, self.project(pose, viewer.light if light is None else viewer.as_light(light)))
+            lamp = viewer.light if light is None else as_lamp(light, viewer.depth)
+            made = synthesise(self.gan, self.project(pose, lamp))
             edited = keep_colours(made, synthesise(self.gan, self.latent), viewer.source[None])
         return self.paste(edited[0], mask=cover)
 

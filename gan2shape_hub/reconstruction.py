@@ -247,8 +247,13 @@ class Reconstruction:
     ) -> Image.Image | list[Image.Image]:
         """The photograph under another light: one picture for a light, a list for a list of them.
 
-        Rendered, it is the photograph's own pixels times new over old shading; ``through_gan=True`` lets the generator
-        make the picture at full size.
+        A light is a name (left, right, top, below, rim, flat; studio, window, sunset: light from all around), a
+        direction (x, y) or (x, y, z) that the rays travel, a ``Light``, an ``Environment``, or the path (a ``Path``) of
+        a panorama whose light it is (Radiance .hdr, or any photograph).
+
+        Rendered, it is the photograph's own pixels times new over old shading, shadows included; ``through_gan=True``
+        lets the generator make the picture at full size, which knows single lamps: light from all around becomes the
+        nearest of them, without its colours.
         """
         return self._editing.relight(light, through_gan=through_gan, size=size)
 

@@ -2,6 +2,7 @@
 
 Pictures are of generated faces of consecutive seeds and of scikit-image's portrait, all of them shown as they come out:
 
+    people          two faces, the portrait and matplotlib's: photograph, turned, bare shape, in other light
     overview        three faces and the portrait: input, bare shape, textured, relit
     through_gan     the faces, turned and relit by the generator
     contact_sheet   everything about the first face
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES, RESULTS = ROOT / "docs" / "figures", ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-PICTURES = ("overview", "through_gan", "contact_sheet", "matching", "photograph")
+PICTURES = ("people", "overview", "through_gan", "contact_sheet", "matching", "photograph")
 SEEDS, PEOPLE = range(7, 10), range(1100, 1110)
 PORTRAIT = "skimage.data.astronaut(), NASA, public domain"
+OFFICER = "matplotlib's grace_hopper.jpg, James S. Davis, United States Navy, public domain"
 
 
 class Figures:
@@ -48,6 +50,13 @@ class Figures:
     @cached_property
     def faces(self) -> list[Reconstruction]:
         return [self._generated(seed) for seed in SEEDS]
+
+    def people(self) -> list[Path]:
+        from figure_parts.people import officer, people_rows
+
+        photographed = [self._portrait(tuned=True), self._photographed(officer(), "officer", tuned=True)]
+        people = [*self.faces[:2], *photographed]
+        return [self._page("people", people_rows(people, self.tile), f"{PORTRAIT}; {OFFICER}")]
 
     def overview(self) -> list[Path]:
         from figure_parts.faces import overview_row
@@ -96,8 +105,11 @@ class Figures:
         from PIL import Image
         from skimage import data
 
-        print(f"make_figures: portrait{', tuned' if tuned else ''} ...", file=sys.stderr, flush=True)
-        return self.pipeline(Image.fromarray(data.astronaut()), preset=self.preset, tuned=tuned)
+        return self._photographed(Image.fromarray(data.astronaut()), "portrait", tuned=tuned)
+
+    def _photographed(self, picture: Image.Image, name: str, *, tuned: bool) -> Reconstruction:
+        print(f"make_figures: {name}{', tuned' if tuned else ''} ...", file=sys.stderr, flush=True)
+        return self.pipeline(picture, preset=self.preset, tuned=tuned)
 
     def _page(self, name: str, rows: list[list], photograph: str | None = None, *, tile: int | None = None) -> Path:
         from gan2shape_hub.results.layout import page

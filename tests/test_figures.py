@@ -38,6 +38,20 @@ def test_a_row_shows_the_input_then_shape_mesh_and_light(result):
         assert np.ptp(shape, axis=-1).max() < 12, "bare shapes are grey"
 
 
+def test_people_are_shown_on_white_from_all_sides(result):
+    from figure_parts.people import people_rows
+
+    first, second = people_rows([result, result], 48)
+    assert [tile.label for tile in second] == ["photograph", "-50°", "-25°", "+25°", "+50°", "shape", "in other light"]
+    assert {tile.label for tile in first} == {""}
+    assert {tile.image.size for tile in (*first, *second)} == {(48, 48)}
+    pictures = [np.asarray(tile.image, dtype=float) for tile in second]
+    assert all(abs(a - b).mean() > 0.1 for i, a in enumerate(pictures) for b in pictures[:i]), "every tile is another"
+    assert all((picture[0, 0] == 255).all() for picture in pictures[1:])
+    assert np.ptp(pictures[5], axis=-1).max() < 12, "bare shapes are grey"
+    assert not np.array_equal(pictures[6], np.asarray(first[6].image)), "each row has its own light"
+
+
 def test_the_key_tells_whose_shape_is_whose():
     from figure_parts.matching import matching_rows
 
@@ -119,7 +133,7 @@ def test_the_command_says_what_there_is(capsys):
 
     with pytest.raises(SystemExit):
         make_figures.main(["portraits"])
-    assert "there is no 'portraits', must be of overview, through_gan" in capsys.readouterr().err
+    assert "there is no 'portraits', must be of people, overview, through_gan" in capsys.readouterr().err
 
 
 def test_measures_are_told_in_a_readers_words():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 from gan2shape_hub import Cancelled, GAN2ShapePipeline
 
@@ -78,6 +79,20 @@ def test_edits_have_the_sizes_and_numbers_asked_for(tiny):
     assert result.rotate(10, through_gan=True).size == (pipeline.generator.image_size,) * 2
     assert result.relight("left", size=96).size == (96, 96)
     assert result.render(20, 5, (0.5, 0.0), size=64).size == (64, 64)
+
+
+def test_light_from_all_around_goes_wherever_a_light_goes(tiny, tmp_path):
+    pipeline, result = tiny
+    Image.new("RGB", (64, 32), (200, 120, 60)).save(tmp_path / "room.png")
+    whole = pipeline.generator.image_size
+    for light in ("sunset", tmp_path / "room.png"):
+        picture = np.asarray(result.relight(light, size=64), dtype=float)
+        plain = np.asarray(result.relight("flat", size=64), dtype=float)
+        warmth = [(x[..., 0] - x[..., 2]).mean() for x in (picture, plain)]
+        assert warmth[0] > warmth[1]
+        assert result.relight(light, through_gan=True).size == (whole, whole)
+        assert result.render(20, 5, light, size=32).size == (32, 32)
+        assert result.render(20, 5, light, size=32, shaded_only=True).size == (32, 32)
 
 
 def test_lights_from_either_side_look_different(tiny):

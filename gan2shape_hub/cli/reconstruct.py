@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan2shape_hub.arguments import user_path
@@ -54,7 +55,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, mps, ... (default: what accelerate finds)")
     parser.add_argument("--precision", default="no", choices=("no", "bf16", "fp16"), help="autocast of the networks")
     parser.add_argument("--views", help="yaw angles in degrees, such as -30,0,30: also save these through the GAN")
-    parser.add_argument("--light", action="append", default=[], help="left, right, top, rim, ...: also save relit")
+    parser.add_argument(
+        "--light",
+        action="append",
+        default=[],
+        help="left, right, top, below, rim, flat, studio, window, sunset, or a panorama (.hdr, .jpg, ...) that lights: "
+        "also save relit through the GAN; may be given several times",
+    )
     parser.add_argument(
         "--paste",
         nargs="?",
@@ -129,7 +136,7 @@ def check(options: argparse.Namespace) -> None:
     # Imported here, so that --help and mistakes in the arguments are answered at once.
     from gan2shape_hub import hub
     from gan2shape_hub.accelerator import check_device
-    from gan2shape_hub.results.edit import preset_light
+    from gan2shape_hub.results.edit import as_light
     from gan2shape_hub.results.export import ExportOptions
     from gan2shape_hub.results.model import ModelOptions
     from gan2shape_hub.stages.prepare import load_image
@@ -141,7 +148,7 @@ def check(options: argparse.Namespace) -> None:
     if options.device is not None:
         check_device(options.device)
     for light in options.light:
-        preset_light(light)
+        as_light(_light(light))
     options.checkpoint = options.checkpoint or hub.default_checkpoint()
     hub.read_config(hub.resolve(options.checkpoint, only=())).schedule(options.preset)
     if options.image is not None:
@@ -203,10 +210,20 @@ def edits_of(options: argparse.Namespace, result: Reconstruction) -> Iterator[tu
     for yaw in options.views:
         yield f"rotated_{yaw:+g}.png", partial(result.rotate, yaw, through_gan=True)
     for light in options.light:
-        yield f"relit_{light}.png", partial(result.relight, light, through_gan=True)
+        yield f"relit_{_name(light)}.png", partial(result.relight, _light(light), through_gan=True)
     if options.paste:
         edit = partial(result.edit_photograph, through_gan=options.paste == "gan")
         for yaw in options.views:
             yield f"photograph_rotated_{yaw:+g}.png", partial(edit, yaw)
         for light in options.light:
-            yield f"photograph_relit_{light}.png", partial(edit, light=light)
+            yield f"photograph_relit_{_name(light)}.png", partial(edit, light=_light(light))
+
+
+def _light(given: str) -> str | Path:
+    """A light's name, or the path of a panorama, which has a suffix."""
+    return user_path(given) if Path(given).suffix else given
+
+
+def _name(given: str) -> str:
+    """What a light's pictures are called by."""
+    return Path(given).stem

@@ -1,6 +1,7 @@
 """Cameras, rasterisation, shading and views: pure functions of tensors, the pose always an argument."""
 
 from gan2shape_hub.rendering.camera import Pose, focal_px, project, unproject
+from gan2shape_hub.rendering.environment import Environment
 from gan2shape_hub.rendering.mesh_renderer import RenderedMesh, render_mesh, vertex_normals
 from gan2shape_hub.rendering.rasterize import Fragments, rasterize
 from gan2shape_hub.rendering.renderer import (
@@ -16,6 +17,7 @@ from gan2shape_hub.rendering.renderer import (
 from gan2shape_hub.rendering.shading import Light, normals_from_depth, shade
 
 __all__ = [
+    "Environment",
     "Fragments",
     "Light",
     "Pose",

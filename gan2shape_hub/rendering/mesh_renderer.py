@@ -16,7 +16,8 @@ from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project
-from gan2shape_hub.rendering.rasterize import rasterize
+from gan2shape_hub.rendering.environment import Environment
+from gan2shape_hub.rendering.rasterize import Samples, sample
 from gan2shape_hub.rendering.shading import Light
 
 CLAY = (0.78, 0.77, 0.75)
@@ -36,13 +37,14 @@ class RenderedMesh:
 
     ``image`` (N,3,S,S) in -1..1. ``mask`` (N,1,S,S): the fraction of a pixel that is covered, 0..1. ``depth`` (N,S,S)
     in scene units and ``normals`` (N,3,S,S), unit, in the convention of `normals_from_depth` (towards the camera is
-    (0, 0, 1)), are means over the covered part of a pixel, zero where nothing is covered.
+    (0, 0, 1)), are means over the covered part of a pixel, zero where nothing is covered; None where the caller wants
+    the picture alone.
     """
 
     image: Tensor
     mask: Tensor
-    depth: Tensor
-    normals: Tensor
+    depth: Tensor | None
+    normals: Tensor | None
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
@@ -68,12 +70,13 @@ def render_mesh(
     camera: CameraConfig,
     size: int,
     *,
-    light: Light | None = None,
+    light: Light | Environment | None = None,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     supersample: int = 2,
     shaded_only: bool = False,
     cull_backfaces: bool = False,
     normals: Tensor | None = None,
+    picture_only: bool = False,
 ) -> RenderedMesh:
     """Draw a mesh from each of N ``poses``.
 
@@ -93,6 +96,7 @@ def render_mesh(
         shaded_only: grey clay under a key, a fill and an ambient light instead of the texture; ``light`` is not used.
         cull_backfaces: leave faces out that are seen from behind; else they are drawn in a muted grey.
         normals: (V,3) smooth and outward; None: `vertex_normals`.
+        picture_only: leave out depth and normals, a third of the time of an unlit texture.
 
     Neighbouring faces leave no gaps (see search.py). Cut stretched faces away before: they are drawn as they are.
     ValueError names an argument that does not fit.
@@ -111,31 +115,30 @@ def render_mesh(
         drawn = faces[front] if cull_backfaces else faces
         # Pixel centres are integers: the finer centre i lies at (i + 1/2) / supersample - 1/2.
         pixels = (project(moved, camera, (size, size)) + 0.5) * supersample - 0.5
-        fragments = rasterize(pixels, moved[..., 2], drawn, (fine, fine))
-        covered = torch.nonzero(fragments.face.flatten() >= 0)[:, 0]
-        face = fragments.face.flatten().index_select(0, covered)
-        corner = [c.index_select(0, face) for c in drawn.unbind(1)]
-        bary = fragments.bary.reshape(-1, 3).index_select(0, covered).unbind(1)
-        toward = _unit(_interpolate((normals @ pose.rotation[0].T).T, corner, bary))
-        behind = None if cull_backfaces else ~front.index_select(0, face)
-        if behind is not None:
-            toward = torch.where(behind, -toward, toward)
+        found = sample(pixels, moved[..., 2], drawn, (fine, fine))
+        turned = (normals @ pose.rotation[0].T).T
+        facing = (front[front] if cull_backfaces else front).index_select(0, found.face)
+        shaded = shaded_only or light is not None or not picture_only
+        outward = _toward(turned, found, facing) if shaded else None
         if shaded_only:
-            colour, opacity = _clay(toward), None
+            colour, opacity = _clay(outward), None
         else:
-            colour = _sample(texture, _interpolate(uv.T, corner, bary))
+            colour = _texels(texture, _interpolate(uv.T, found))
             colour, opacity = colour[:3], colour[3:4]
             if light is not None:
-                colour = _lit(colour, toward, light, n)
-        if behind is not None:
-            colour = torch.where(behind, _back(toward), colour)
-        depth = fragments.depth.reshape(-1).index_select(0, covered)
-        samples = torch.cat((colour, torch.ones_like(depth)[None], depth[None], -toward))
+                colour = _lit(colour, outward, light, n)
+        behind = torch.nonzero(~facing)[:, 0]
+        if len(behind):
+            backs = _toward(turned, found.select(behind), facing.index_select(0, behind))
+            colour = colour.index_copy(1, behind, _back(backs))
+        samples = [colour, torch.ones_like(found.depth)[None]]
+        samples = torch.cat(samples if picture_only else [*samples, found.depth[None], -outward])
         if opacity is not None and len(opacity):
             samples = samples * opacity
-        parts.append(_assemble(covered, samples, canvas, fine, supersample))
-    image, mask, depth, normal = (torch.stack(maps) for maps in zip(*parts, strict=True))
-    return RenderedMesh(image, mask, depth[:, 0], normal)
+        parts.append(_assemble(found.pixel, samples, canvas, fine, supersample))
+    image, mask, *more = (torch.stack(maps) for maps in zip(*parts, strict=True))
+    depth, normal = (None, None) if picture_only else (more[0][:, 0], more[1])
+    return RenderedMesh(image, mask, depth, normal)
 
 
 def clay_picture(view: RenderedMesh, background: tuple[float, float, float]) -> Tensor:
@@ -153,10 +156,15 @@ def _faces_camera(points: Tensor, faces: Tensor) -> Tensor:
     return (torch.linalg.cross(b - a, c - a) * a).sum(1) < 0
 
 
-def _interpolate(attribute: Tensor, corner: list[Tensor], bary: tuple[Tensor, ...]) -> Tensor:
-    """``attribute`` (C,V) at samples with vertices ``corner`` (three of (P,)) and weights ``bary``: (C,P)."""
-    attribute = attribute.contiguous()
-    return sum(attribute.index_select(1, c) * w for c, w in zip(corner, bary, strict=True))
+def _interpolate(attribute: Tensor, found: Samples) -> Tensor:
+    """``attribute`` (C,V) of the vertices at samples: (C,P)."""
+    first, second, third = (attribute.contiguous().index_select(1, corner) for corner in found.corner)
+    return (first * found.bary[0]).addcmul_(second, found.bary[1]).addcmul_(third, found.bary[2])
+
+
+def _toward(normals: Tensor, found: Samples, facing: Tensor) -> Tensor:
+    """(3,P) unit ``normals`` (3,V) at samples, turned to the camera where the outward one is not ``facing`` (P,) it."""
+    return _unit(_interpolate(normals, found)) * torch.where(facing, 1.0, -1.0)
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -164,7 +172,7 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / vectors.square().sum(0).sqrt().clamp_min(1e-12)
 
 
-def _sample(texture: Tensor, uv: Tensor) -> Tensor:
+def _texels(texture: Tensor, uv: Tensor) -> Tensor:
     """Colours (C,P) of ``texture`` (C,T,U) at ``uv`` (2,P)."""
     grid = (uv * 2 - 1).T[None, None]
     return F.grid_sample(texture[None], grid, padding_mode="border", align_corners=True)[0, :, 0]
@@ -175,8 +183,10 @@ def _cosine(normal: Tensor, direction: Tensor) -> Tensor:
     return (normal * direction[:, None]).sum(0).clamp_min(0)
 
 
-def _lit(albedo: Tensor, toward: Tensor, light: Light, n: int) -> Tensor:
+def _lit(albedo: Tensor, toward: Tensor, light: Light | Environment, n: int) -> Tensor:
     """`shade` for samples: ``albedo`` (3,P), outward normals ``toward`` (3,P), light ``n`` of the batch or the only."""
+    if isinstance(light, Environment):
+        return ((albedo / 2 + 0.5) * light.shading(-toward[None])[0] * 2 - 1).clamp(-1, 1)
     n = min(n, len(light.ambient) - 1)
     strength = light.ambient[n] + light.diffuse[n] * _cosine(-toward, light.direction[n])
     return ((albedo / 2 + 0.5) * strength * 2 - 1).clamp(-1, 1)
@@ -195,20 +205,22 @@ def _back(toward: Tensor) -> Tensor:
     return toward.new_tensor(BACK)[:, None] * strength * 2 - 1
 
 
-def _assemble(
-    covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, supersample: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Image (3,S,S), mask (1,S,S), depth (1,S,S) and normals (3,S,S) of one view from its samples.
+def _assemble(covered: Tensor, samples: Tensor, canvas: Tensor, fine: int, supersample: int) -> tuple[Tensor, ...]:
+    """Image (3,S,S) and mask (1,S,S) of one view from its samples, and depth (1,S,S) and normals (3,S,S) if they hold
+    them.
 
-    ``samples`` (8,P) are colour, opacity, depth and normal, all times the opacity. They lie at the positions
+    ``samples`` (4,P) or (8,P) are colour, opacity, depth and normal, all times the opacity. They lie at the positions
     ``covered`` (P,) of the flattened ``fine`` x ``fine`` view.
     """
     plane = samples.new_zeros(len(samples), fine * fine).index_copy_(1, covered, samples)
     # Means over all samples of a pixel, empty ones counting as zero.
-    means = F.avg_pool2d(plane.reshape(1, -1, fine, fine), supersample)[0]
-    colour, mask, depth, normal = means.split((3, 1, 1, 3))
-    share = mask.clamp_min(1e-6)
-    return colour + (1 - mask) * canvas[:, None, None], mask, depth / share, _unit(normal)
+    means = plane.reshape(-1, fine, fine)
+    means = means if supersample == 1 else F.avg_pool2d(means, supersample)
+    colour, mask, geometry = means.tensor_split((3, 4))
+    picture = colour + (1 - mask) * canvas[:, None, None], mask
+    if not len(geometry):
+        return picture
+    return *picture, geometry[:1] / mask.clamp_min(1e-6), _unit(geometry[1:])
 
 
 def _check(vertices: Tensor, faces: Tensor, uv: Tensor, texture: Tensor, size: int, supersample: int) -> None:

@@ -36,6 +36,30 @@ class Fragments:
     depth: Tensor
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The pixels that show a face, P of a batch's B*H*W, in their order, as `Fragments` has them.
+
+    ``pixel`` (P,) counts the batch's pixels row by row. ``face`` (P,); ``corner`` are three (P,) of its vertices, of
+    the batch's B*V; ``bary`` three (P,) of weights; ``depth`` (P,).
+    """
+
+    pixel: Tensor
+    face: Tensor
+    corner: list[Tensor]
+    bary: list[Tensor]
+    depth: Tensor
+
+    def select(self, which: Tensor) -> Samples:
+        """Some of them; ``which`` (Q,) are their positions."""
+
+        def chosen(values: Tensor) -> Tensor:
+            return values.index_select(0, which)
+
+        corner, bary = (list(map(chosen, values)) for values in (self.corner, self.bary))
+        return Samples(chosen(self.pixel), chosen(self.face), corner, bary, chosen(self.depth))
+
+
 def rasterize(
     vertices_px: Tensor, depth: Tensor, faces: Tensor, size: tuple[int, int], impl: str = "auto"
 ) -> Fragments:
@@ -46,26 +70,36 @@ def rasterize(
     ``impl``: "torch" (any device), "reference" (slow and plain), "auto" (torch).
     ValueError names the argument, its value and what is allowed.
     """
+    found = sample(vertices_px, depth, faces, size, impl)
+    shape = (len(depth), *size)
+    face = torch.full((depth.new_empty(shape).numel(),), -1, device=depth.device)
+    maps = depth.new_zeros(len(face), 4).index_copy(0, found.pixel, torch.stack((*found.bary, found.depth), 1))
+    maps = maps.reshape(*shape, 4)
+    return Fragments(face.index_copy(0, found.pixel, found.face).reshape(shape), maps[..., :3], maps[..., 3])
+
+
+def sample(vertices_px: Tensor, depth: Tensor, faces: Tensor, size: tuple[int, int], impl: str = "auto") -> Samples:
+    """`rasterize` for the pixels alone that show a face: a head covers a third of its picture."""
     _check(vertices_px, depth, faces, size)
     planes = screen_planes(vertices_px[..., 0], vertices_px[..., 1], depth)
-    winner = find_winners(planes, faces, size, impl)
-    index = corner_index(faces, winner, depth.shape[1])
+    winner = find_winners(planes, faces, size, impl).reshape(-1)
+    pixel = torch.nonzero(winner >= 0)[:, 0]
+    face = winner.index_select(0, pixel)
+    index = corner_index(faces, face, torch.div(pixel, size[0] * size[1], rounding_mode="floor"), depth.shape[1])
     (ax, bx, cx), (ay, by, cy), q = (_look_up(plane, index) for plane in planes)
-    u, v = _pixel_centres(winner.shape, planes[0])
+    row = torch.div(pixel, size[1], rounding_mode="floor")
+    u, v = (pixel - row * size[1]).to(ax), (row % size[0]).to(ax)
     ax, bx, cx, ay, by, cy = ax - u, bx - u, cx - u, ay - v, by - v, cy - v
-    edges = torch.stack((bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx), -1)
+    edges = (bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx)
     # A pixel of the search's tolerance lies a hair outside and keeps the exact plane; but rounding may put it anywhere
     # on a sliver's plane, so that values are held near the face. The gradient stays that of the plane.
-    area2 = edges.detach().sum(-1, keepdim=True)
-    sign = torch.sign(area2)
-    edges = edges - (edges.detach() * sign + OVERHANG * area2.abs()).clamp_max(0) * sign
-    hit = winner >= 0
-    scale = torch.where(hit, edges.sum(-1), 1)
-    edges = edges / scale[..., None]
-    weights = edges * torch.stack(q, -1)
-    total = torch.where(hit, weights.sum(-1), 1).clamp_min(FAR_INVERSE)
-    bary = torch.where(hit[..., None], weights / total[..., None], 0)
-    return Fragments(winner, bary, torch.where(hit, 1 / total, 0))
+    area2 = (edges[0] + edges[1] + edges[2]).detach()
+    sign, least = torch.sign(area2), -OVERHANG * area2.abs()
+    edges = [edge - (edge.detach() * sign - least).clamp_max(0) * sign for edge in edges]
+    scale = edges[0] + edges[1] + edges[2]
+    weights = [edge / scale * inverse for edge, inverse in zip(edges, q, strict=True)]
+    total = (weights[0] + weights[1] + weights[2]).clamp_min(FAR_INVERSE)
+    return Samples(pixel, face, index, [weight / total for weight in weights], 1 / total)
 
 
 def find_winners(planes: Planes, faces: Tensor, size: tuple[int, int], impl: str = "auto") -> Tensor:
@@ -77,23 +111,17 @@ def find_winners(planes: Planes, faces: Tensor, size: tuple[int, int], impl: str
         return search(planes, faces, size)
 
 
-def corner_index(faces: Tensor, winner: Tensor, count: int) -> list[Tensor]:
-    """Indices (B,H,W) into flattened (B*V,) vertex planes of the three corners of the faces ``winner`` (B,H,W).
-
-    Some valid vertex where there is no face. ``count`` is V.
-    """
-    batch = torch.arange(len(winner), device=winner.device)[:, None, None]
-    if faces.numel() == 0:
-        return [torch.zeros_like(winner)] * 3
-    face = winner.clamp_min(0)
+def corner_index(faces: Tensor, face: Tensor, image: Tensor, count: int) -> list[Tensor]:
+    """Indices (...) into flattened (B*V,) vertex planes of the three corners of the faces ``face`` (...) of the images
+    ``image``, of a shape that broadcasts to it. ``count`` is V."""
     if faces.dim() == 3:
-        face = face + batch * faces.shape[1]
+        face = face + image * faces.shape[1]
     columns = faces.reshape(-1, 3).unbind(1)
-    return [c.index_select(0, face.reshape(-1)).reshape(face.shape) + batch * count for c in columns]
+    return [c.index_select(0, face.reshape(-1)).reshape(face.shape) + image * count for c in columns]
 
 
 def _look_up(plane: Tensor, index: list[Tensor]) -> list[Tensor]:
-    """Values of ``plane`` (B,V) at each of the flat ``index`` (B,H,W)."""
+    """Values of ``plane`` (B,V) at each of the flat ``index`` (...)."""
     flat = plane.reshape(-1)  # index_select is several times as fast as indexing
     return [flat.index_select(0, i.reshape(-1)).reshape(i.shape) for i in index]
 

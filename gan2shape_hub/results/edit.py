@@ -1,9 +1,10 @@
-"""Edits of a finished reconstruction: other viewpoints and other light. Pure functions of the canonical scene."""
+"""What edits of a finished reconstruction are asked with: lights, angles and poses."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from gan2shape_hub.arguments import finite, is_many, plain
 from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.reading.panorama import read_panorama
 from gan2shape_hub.rendering.camera import Pose
-from gan2shape_hub.rendering.shading import Light, normals_from_depth
-from gan2shape_hub.results.texture import smooth, without_border
+from gan2shape_hub.rendering.environment import ENVIRONMENTS, Environment, from_panorama, named
+from gan2shape_hub.rendering.shading import Light
 
 LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
     "left": (0.42, 0.80, (1.3, 0.25, 1.0)),
@@ -25,16 +27,6 @@ LIGHT_PRESETS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
     "flat": (0.90, 0.12, (0.0, 0.0, 1.0)),
 }
 """Name -> ambient, diffuse, direction the rays travel (x > 0: from the image's left, y > 0: from above)."""
-
-SHADING_BLUR = 1.5
-"""Pixels of a 128 pixel sheet: finer relief is too noisy to cast light on a photograph."""
-EDGE = 0.08
-"""Part of the sheet's side, along its edges, where nothing is known of the normals."""
-RATIO_LIMITS = (0.5, 1.8)
-"""Bounds that new over old shading approaches: beyond them the photograph's noise is all there is to amplify."""
-TERMINATOR = 0.4
-"""Cosine within which a surface that turns away from the light darkens softly: a lamp has a size, and skin lets light
-through."""
 
 
 def make_light(
@@ -79,34 +71,55 @@ def preset_light(name: str, like: Tensor | None = None) -> Light:
     return make_light(x, y, ambient, diffuse, direction_z=z, like=like)
 
 
-LightLike = str | Sequence[float] | Light
-"""A preset's name (left, right, top, below, rim, flat), a direction (x, y) or (x, y, z) that the rays travel, or a
-Light."""
+LightLike = str | os.PathLike | Sequence[float] | Light | Environment
+"""A preset's name (left, right, top, below, rim, flat) or an environment's (studio, window, sunset), a direction (x, y)
+or (x, y, z) that the rays travel, a Light, an Environment, or the path (no text) of a panorama that lights."""
 
 
-def as_light(light: LightLike, like: Tensor | None = None) -> Light:
-    """The Light, batch of one, that ``light`` means; ValueError where it means none."""
+def check_light(name: str) -> None:
+    """ValueError where ``name`` is no light's, before anything is computed."""
+    if name not in LIGHT_PRESETS and name not in ENVIRONMENTS:
+        raise ValueError(f"light preset is '{name}', must be one of {', '.join((*LIGHT_PRESETS, *ENVIRONMENTS))}.")
+
+
+def as_light(light: LightLike, like: Tensor | None = None) -> Light | Environment:
+    """The light that ``light`` means, of a batch of one; ValueError where it means none. A panorama is made as bright
+    as a photograph."""
+    if isinstance(light, str):
+        check_light(light)
+        if light in LIGHT_PRESETS:
+            return preset_light(light, like=like)
+        light = named(light)
+    if isinstance(light, os.PathLike):
+        light = from_panorama(read_panorama(light)).exposed()
+    if isinstance(light, Environment):
+        return light if like is None else light.to(like)
     if isinstance(light, Light):
         if len(light.direction) != 1:
             raise ValueError(f"light holds {len(light.direction)} lights, must hold one: pass several as a list.")
         return light if like is None else Light(*(getattr(light, f.name).to(like) for f in dataclasses.fields(light)))
-    if isinstance(light, str):
-        return preset_light(light, like=like)
     direction = list(plain(light)) if is_many(light) else []
     if len(direction) not in (2, 3):
-        raise ValueError(
-            f"light is {light!r}, must be {', '.join(LIGHT_PRESETS)}, a direction (x, y) or (x, y, z), or a Light."
-        )
+        names = ", ".join((*LIGHT_PRESETS, *ENVIRONMENTS))
+        raise ValueError(f"light is {light!r}, must be {names}, a direction (x, y) or (x, y, z), or a Light.")
     x, y, z = (*(finite(value, "light direction") for value in direction), 1.0)[:3]
     return make_light(x, y, ambient=0.4, diffuse=0.75, direction_z=z, like=like)
 
 
+def as_lamp(light: LightLike, like: Tensor | None = None) -> Light:
+    """`as_light` as a single lamp, which is what the generator's walks understand: of an environment the nearest."""
+    found = as_light(light, like)
+    return found.light() if isinstance(found, Environment) else found
+
+
 def several_lights(light: LightLike | Sequence[LightLike]) -> list[LightLike] | None:
     """The lights of a sequence of them; None where ``light`` is a single one."""
-    if isinstance(light, Light) or not is_many(light):
+    if isinstance(light, (Light, Environment)) or not is_many(light):
         return None
     lights = list(plain(light))
-    single = lights and not any(isinstance(item, (str, Light)) or is_many(item) for item in lights)
+    single = lights and not any(
+        isinstance(item, (str, os.PathLike, Light, Environment)) or is_many(item) for item in lights
+    )
     return None if single else lights
 
 
@@ -167,80 +180,3 @@ def swing_angles(frames: int, yaw_limit_deg: float, pitch_limit_deg: float = 0.0
         raise ValueError(f"frames is {frames}, must be 1 or more.")
     phase = [2 * math.pi * i / frames for i in range(frames)]
     return [(yaw_limit_deg * math.sin(p), pitch_limit_deg * math.sin(2 * p)) for p in phase]
-
-
-@torch.no_grad()
-def relight(
-    texture: Tensor, depth: Tensor, old: Light, new: Light, camera: CameraConfig, matte: Tensor | None = None
-) -> Tensor:
-    """Change the light of a texture and keep its sharpness: multiply it by new over old shading.
-
-    The background is lit as a wall that faces the camera: no view of it says how it bends.
-
-    Args:
-        texture: (3, T, T) in -1..1, canonical, lit by ``old`` (a baked photograph).
-        depth: (S, S) canonical depth, scene units.
-        old, new: batches of one.
-        camera: of ``depth``.
-        matte: (1, 1, any, any) canonical, in 0..1: 1 on the object. None: all of it.
-
-    Returns:
-        (3, T, T) in -1..1; ``texture`` itself where old and new shading agree. Brightening approaches white instead
-        of clipping; the ratio stays within `RATIO_LIMITS`.
-    """
-    ratio, wall = shading_ratio(depth, old, new, camera), wall_ratio(old, new)
-    if matte is not None:
-        ratio = wall + _resized(matte, ratio.shape[-1]) * (ratio - wall)
-    return multiplied(texture, _resized(ratio, texture.shape[-1])[0])
-
-
-@torch.no_grad()
-def shading_ratio(depth: Tensor, old: Light, new: Light, camera: CameraConfig) -> Tensor:
-    """(1, 1, S, S): new over old shading of the canonical sheet ``depth`` (S, S), at its edges that of a wall."""
-    # A ratio of shadings shows every bump of the depth, so normals are taken from a smoothed sheet.
-    sheet, size = without_border(depth, camera)[None, None], depth.shape[-1]
-    normals = normals_from_depth(smooth(sheet, SHADING_BLUR * size / 128)[:, 0], camera)
-    wall = wall_ratio(old, new)
-    at = torch.arange(size, device=sheet.device, dtype=sheet.dtype) / max(size - 1, 1)
-    inner = _step(torch.minimum(at, 1 - at) / EDGE)
-    return wall + inner[:, None] * inner * (_ratio(normals, old, new) - wall)
-
-
-def wall_ratio(old: Light, new: Light) -> Tensor:
-    """(1, 1, 1, 1): new over old shading of what faces the camera."""
-    return _ratio(old.direction.new_tensor([0.0, 0.0, 1.0])[None, :, None, None], old, new)
-
-
-def multiplied(picture: Tensor, ratio: Tensor) -> Tensor:
-    """Colours in -1..1 times a ratio of lights, soft toward white."""
-    colour = (picture / 2 + 0.5).clamp(0, 1)
-    headroom = (1 - colour).clamp_min(1e-4)
-    brighter = colour + headroom * (1 - torch.exp(-colour * (ratio - 1).clamp_min(0) / headroom))
-    return torch.where(ratio > 1, brighter, colour * ratio).clamp(0, 1) * 2 - 1
-
-
-def _resized(maps: Tensor, size: int) -> Tensor:
-    """(1, 1, S, S) -> (1, 1, size, size), corner pixels onto corner pixels, between the values that there are."""
-    if maps.shape[-1] == size:
-        return maps
-    low, high = maps.amin(), maps.amax()
-    return F.interpolate(maps, (size, size), mode="bicubic", align_corners=True).clamp(low, high)
-
-
-def _step(x: Tensor) -> Tensor:
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def _ratio(normals: Tensor, old: Light, new: Light) -> Tensor:
-    """(B, 1, H, W) new over old shading of ``normals`` (B, 3, H, W), drawn softly into `RATIO_LIMITS`."""
-    ratio = (_shading(normals, new) / _shading(normals, old).clamp_min(0.05)).clamp_min(1e-3).log()
-    low, high = (math.log(limit) for limit in RATIO_LIMITS)
-    return torch.where(ratio < 0, low * torch.tanh(ratio / low), high * torch.tanh(ratio / high)).exp()
-
-
-def _shading(normals: Tensor, light: Light) -> Tensor:
-    """(B, 1, H, W): ambient + diffuse * max(0, n . direction), its bend rounded off over `TERMINATOR`."""
-    cosine = (normals * light.direction[:, :, None, None]).sum(1, keepdim=True)
-    diffuse = (cosine + (cosine.square() + TERMINATOR**2).sqrt()) / 2
-    return light.ambient[:, None, None, None] + light.diffuse[:, None, None, None] * diffuse

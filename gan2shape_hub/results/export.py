@@ -21,7 +21,7 @@ from gan2shape_hub.results.edit import rotate_poses
 from gan2shape_hub.results.mesh_files import HEIGHT_MM
 from gan2shape_hub.results.model import Model, ModelOptions
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import PATHS, frame_poses, middle, model_views, turntable_frames
+from gan2shape_hub.results.views import PATHS, frame_poses, middle, model_picture, turntable_frames
 
 FILES = frozenset(
     {
@@ -94,7 +94,6 @@ def export_scene(
     folder, options = user_path(folder), options or ExportOptions()
     camera, model = viewer.camera, viewer.model(options.model)
     depth, mask = viewer.seen[0], viewer.seen[1] if options.model.background else viewer.object_seen
-    texture = model.picture
     maps = {
         "normals": image_files.normals_to_pil(normals_from_depth(depth[None], camera), mask),
         "mask": image_files.mask_to_pil(mask),
@@ -102,16 +101,14 @@ def export_scene(
         "input": image_files.to_pil(viewer.source),
         "reconstruction": image_files.to_pil(viewer.reconstruction),
     }
-    # Files are compressed and written beside the drawing: zlib and the disk need no interpreter.
+    # Two halves of about as much work: frames of the turntable here, pages and files beside it.
     own = FILES if pictures is None else FILES | EDITS
     with atomic_folder(folder, own=own) as part, ThreadPoolExecutor(1) as writer:
         for name, picture in (pictures or {}).items():
             image_files.write_image(part / name, picture)
         normal_map = None if model.normal_map is None else image_files.to_pil(model.normal_map)
         jobs = [
-            writer.submit(mesh_files.write_glb, part / "mesh.glb", model.mesh, texture, camera, normal_map=normal_map),
-            writer.submit(mesh_files.write_obj, part / "mesh.obj", model.mesh, texture, camera),
-            writer.submit(mesh_files.write_ply, part / "mesh.ply", model.mesh, texture, camera),
+            writer.submit(_write_meshes, part, model, camera, normal_map),
             writer.submit(image_files.write_depth_npy, part / "depth.npy", depth),
             writer.submit(image_files.write_depth_png, part / "depth.png", depth, mask=mask),
             *(writer.submit(image_files.write_image, part / f"{name}.png", it) for name, it in maps.items()),
@@ -119,8 +116,7 @@ def export_scene(
         if options.model.closed:
             jobs.append(writer.submit(mesh_files.write_stl, part / "mesh.stl", model.body, camera, options.height_mm))
             jobs.append(writer.submit(mesh_files.write_3mf, part / "mesh.3mf", model.body, camera, options.height_mm))
-        image_files.write_image(part / "contact_sheet.png", contact_sheet(viewer, model))
-        image_files.write_image(part / "poster.png", poster(model, camera))
+        jobs.append(writer.submit(_write_pages, part, viewer, model))
         if options.turntable:
             frames = turntable_frames(model, camera, yaw_limit_deg=yaw_limit_deg, path=options.path)
             write_animation(part / "turntable.mp4", frames, fps=16, video=options.video)
@@ -132,8 +128,21 @@ def export_scene(
     return [folder / name for name in names]
 
 
+def _write_meshes(folder: Path, model: Model, camera: CameraConfig, normal_map: Image.Image | None) -> None:
+    mesh, texture = model.mesh, model.picture
+    png = mesh_files.texture_png(texture)
+    mesh_files.write_glb(folder / "mesh.glb", mesh, texture, camera, png=png, normal_map=normal_map)
+    mesh_files.write_obj(folder / "mesh.obj", mesh, texture, camera, png=png)
+    mesh_files.write_ply(folder / "mesh.ply", mesh, texture, camera)
+
+
+@torch.no_grad()
+def _write_pages(folder: Path, viewer: Viewer, model: Model) -> None:
+    image_files.write_image(folder / "contact_sheet.png", contact_sheet(viewer, model))
+    image_files.write_image(folder / "poster.png", poster(model, viewer.camera))
+
+
 def poster(model: Model, camera: CameraConfig) -> Image.Image:
     """One picture that shows what the model is."""
     pose = rotate_poses([(POSTER_YAW, 0.0)], camera, pivot=middle(model.body))
-    view = next(model_views(model, frame_poses(pose, model.body, camera), camera, POSTER))
-    return image_files.to_pil(view.image)
+    return model_picture(model, frame_poses(pose, model.body, camera), camera, POSTER)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT, UINT = 5126, 5125
+FLOAT, USHORT, UINT = 5126, 5123, 5125
 VERTICES, INDICES = 34962, 34963
 
 
@@ -31,12 +31,14 @@ class _Buffer:
 
     def array(self, values: np.ndarray, target: int, **more: Any) -> int:
         kind = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1] if values.ndim == 2 else 1]
-        integer = values.dtype.kind in "iu"
-        data = np.ascontiguousarray(values, "<u4" if integer else "<f4").tobytes()
+        kind_of_number, component = "<f4", FLOAT
+        if values.dtype.kind in "iu":  # 65535 itself means no vertex
+            kind_of_number, component = ("<u2", USHORT) if values.max() < 65535 else ("<u4", UINT)
+        data = np.ascontiguousarray(values, kind_of_number).tobytes()
         self.accessors.append(
             {
                 "bufferView": self.view(data, target=target),
-                "componentType": UINT if integer else FLOAT,
+                "componentType": component,
                 "count": len(values),
                 "type": kind,
                 **more,

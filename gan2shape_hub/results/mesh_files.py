@@ -13,7 +13,7 @@ from PIL import Image
 from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.results.glb import glb
-from gan2shape_hub.results.image_files import png_bytes, write_image
+from gan2shape_hub.results.image_files import TEXTURE_LEVEL, png_bytes
 from gan2shape_hub.results.mesh import SheetMesh, export_normals, export_uv, to_export_frame
 from gan2shape_hub.results.solid import weld
 
@@ -58,12 +58,14 @@ def write_glb(
     texture: Image.Image,
     camera: CameraConfig,
     *,
+    png: bytes | None = None,
     normal_map: Image.Image | None = None,
     unlit: bool = False,
 ) -> Path:
     """Binary glTF 2.0: positions, normals, texture coordinates, embedded PNG texture, double-sided matt material.
 
-    ``normal_map`` is in the tangent space of the mesh; ``unlit`` shows the texture without light."""
+    ``png`` is the texture's file where there is one already; ``normal_map`` is in the tangent space of the mesh;
+    ``unlit`` shows the texture without light."""
     uv = export_uv(mesh.uv, texture.size).numpy()
     uv[:, 1] = 1 - uv[:, 1]
     faces = mesh.faces.numpy()
@@ -77,28 +79,35 @@ def write_glb(
         uv,
         faces,
         blended,
-        png_bytes(texture),
+        texture_png(texture) if png is None else png,
         normal_map=None if normal_map is None else png_bytes(normal_map),
         unlit=unlit,
     )
     return _written(path, data)
 
 
-def write_obj(path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: CameraConfig) -> tuple[Path, Path, Path]:
-    """Wavefront OBJ with its material and texture beside it, named after it.
+def texture_png(texture: Image.Image) -> bytes:
+    """A texture as PNG, which GLB and OBJ may share."""
+    return png_bytes(texture, compress_level=TEXTURE_LEVEL)
+
+
+def write_obj(
+    path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: CameraConfig, *, png: bytes | None = None
+) -> tuple[Path, Path, Path]:
+    """Wavefront OBJ with its material and texture (``png``: its file, where there is one) beside it, named after it.
 
     Readers disagree on blanks in material names, so blanks of the stem become underscores in the two other names.
     Returns the paths of the .obj, .mtl and .png. The .obj comes last, so that it never names a file that is not there.
     """
     path = Path(path)
     stem = "_".join(path.stem.split())
-    mtl, png = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")
-    write_image(png, texture)
-    opacity = f"map_d -imfchan m {png.name}\n" if texture.mode == "RGBA" else ""
+    mtl, picture = path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")
+    _written(picture, texture_png(texture) if png is None else png)
+    opacity = f"map_d -imfchan m {picture.name}\n" if texture.mode == "RGBA" else ""
     with atomic_file(mtl) as part:
         part.write_text(
             "newmtl surface\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\n"
-            f"map_Ka {png.name}\nmap_Kd {png.name}\n{opacity}",
+            f"map_Ka {picture.name}\nmap_Kd {picture.name}\n{opacity}",
             encoding="utf-8",
         )
     corners = (mesh.faces.numpy() + 1).repeat(3, 1)
@@ -111,7 +120,7 @@ def write_obj(path: str | Path, mesh: SheetMesh, texture: Image.Image, camera: C
         _lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", corners),
     ]
     _written(path, "".join(lines).encode())
-    return path, mtl, png
+    return path, mtl, picture
 
 
 def zip_files(path: str | Path, files: tuple[Path, ...]) -> Path:

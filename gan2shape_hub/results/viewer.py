@@ -24,13 +24,15 @@ from gan2shape_hub.rendering import (
     warp_depth,
 )
 from gan2shape_hub.rendering.camera import project, unproject
+from gan2shape_hub.rendering.environment import Environment
 from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.rendering.scene import canonical, resized
 from gan2shape_hub.results import wide
-from gan2shape_hub.results.edit import LightLike, as_light, multiplied, relight, rotate_poses, shading_ratio, wall_ratio
+from gan2shape_hub.results.edit import LightLike, as_light, rotate_poses
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mesh
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
+from gan2shape_hub.results.relight import Relief, multiplied, relight, shading_ratio, wall_ratio
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -46,7 +48,8 @@ MAX_SIZE = 8192
 
 @dataclass(frozen=True)
 class Relighting:
-    """New over old shading: ``ratio`` (1, 1, S, S) of the canonical sheet, ``wall`` (1, 1, 1, 1) of the background."""
+    """New over old shading, grey or of each colour: ``ratio`` (1, 1 or 3, S, S) of the canonical sheet, ``wall`` (1, 1
+    or 3, 1, 1) of the background."""
 
     ratio: Tensor
     wall: Tensor
@@ -310,15 +313,20 @@ class Viewer:
 
     def lit(self, texture: Tensor, light: LightLike) -> Tensor:
         """``texture`` (3 or 4, T, T), canonical and lit as the photograph is, under ``light``."""
-        lit = relight(texture[:3], self.depth, self.light, self.as_light(light), self.camera, self.matte)
+        lit = relight(texture[:3], self.relief, self.light, self.as_light(light), self.matte)
         return torch.cat((lit, texture[3:]))
 
     def relighting(self, light: LightLike) -> Relighting:
         """What ``light`` does to a `Frame`."""
         new = self.as_light(light)
-        return Relighting(shading_ratio(self.depth, self.light, new, self.camera), wall_ratio(self.light, new))
+        return Relighting(shading_ratio(self.relief, self.light, new), wall_ratio(self.light, new))
 
-    def as_light(self, light: LightLike) -> Light:
+    @cached_property
+    def relief(self) -> Relief:
+        """What light needs to know of the sheet."""
+        return Relief.of(self.depth, self.camera)
+
+    def as_light(self, light: LightLike) -> Light | Environment:
         return as_light(light, like=self.depth)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from gan2shape_hub.results.image_files import to_pil
-from gan2shape_hub.results.layout import Tile
+from gan2shape_hub.results.layout import Tile, cut_out
 
 if TYPE_CHECKING:
     from gan2shape_hub.reconstruction import Reconstruction
@@ -34,7 +34,7 @@ def overview_row(result: Reconstruction, size: int) -> list[Tile]:
     for yaw, side in zip(YAWS, ("right", "left"), strict=True):  # from where the face looks
         tiles.append(bare(turned("shape", yaw), result.render(yaw, light=LAMPS[side], **shaped(size))))
     tiles += [Tile(turned("mesh", yaw), result.render(yaw, size=size)) for yaw in YAWS]
-    return [*tiles, Tile("relit from the left", result.relight("left", size=size))]
+    return [*tiles, Tile("relit from the left", cut_out(result.relight("left", size=size), result.alpha))]
 
 
 def gan_row(result: Reconstruction) -> list[Tile]:
@@ -54,7 +54,7 @@ def photograph_rows(result: Reconstruction, size: int) -> list[list[Tile]]:
     first += [Tile(turned("mesh", yaw), result.render(yaw, size=size)) for yaw in YAWS]
     views = result.rotate(list(PHOTOGRAPH_YAWS), through_gan=True)
     second = [Tile(turned("GAN", yaw), view) for yaw, view in zip(PHOTOGRAPH_YAWS, views, strict=True)]
-    second.append(Tile("relit from the left", result.relight("left", size=size)))
+    second.append(Tile("relit from the left", cut_out(result.relight("left", size=size), result.alpha)))
     edits = [(f"turned {yaw:+.0f}°, put back", {"yaw_deg": yaw, "through_gan": True}) for yaw in PHOTOGRAPH_YAWS]
     edits.append(("relit, put back", {"light": "left"}))
     second += [Tile(label, _around(result.edit_photograph(**edit), result.alignment)) for label, edit in edits]

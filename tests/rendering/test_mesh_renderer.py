@@ -189,3 +189,14 @@ def test_errors_name_the_argument():
             render_mesh(*arguments, yaws(0), CAMERA, 8)
     with pytest.raises(ValueError, match="size"):
         render_mesh(vertices, faces, uv, picture(8), yaws(0), CAMERA, 1)
+
+
+def test_a_picture_alone_is_the_same_picture():
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 24), torch.linspace(-1, 1, 24), indexing="ij")
+    mesh = sheet(1 - 0.05 * torch.exp(-4 * (x * x + y * y)))
+    whole = render_mesh(*mesh, picture(24), yaws(40, 200), CAMERA, 24)
+    alone = render_mesh(*mesh, picture(24), yaws(40, 200), CAMERA, 24, picture_only=True)
+    assert torch.equal(alone.image, whole.image)
+    assert torch.equal(alone.mask, whole.mask)
+    assert alone.depth is None
+    assert alone.normals is None

@@ -205,7 +205,8 @@ def test_written_out_backward_agrees_with_the_recorded_one(per_image):
     expected = torch.autograd.grad((out.depth * cotangent).sum(), (pixels, depth))
 
     planes = screen_planes(pixels[..., 0], pixels[..., 1], depth)
-    index = corner_index(faces, out.face, depth.shape[1])
+    images = torch.arange(len(depth))[:, None, None]
+    index = corner_index(faces, out.face.clamp_min(0), images, depth.shape[1])
     fast = plane_depth(planes, index, out.face, 7.0)
     torch.testing.assert_close(fast, torch.where(out.face >= 0, out.depth, 7.0))
     torch.testing.assert_close(torch.autograd.grad((fast * cotangent).sum(), (pixels, depth)), expected)

@@ -1,21 +1,26 @@
 """Turning and relighting: rotations compose, light falls on the side it comes from, sharpness stays."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from face_scene import CAMERA, face_scene, light, turned
+from PIL import Image
 
 from gan2shape_hub.rendering.camera import Pose
 from gan2shape_hub.results.edit import (
     LIGHT_PRESETS,
+    as_lamp,
+    as_light,
     make_light,
-    multiplied,
     preset_light,
-    relight,
     rotate_poses,
+    several_lights,
     swing_angles,
-    wall_ratio,
 )
+from gan2shape_hub.results.relight import Relief, multiplied, relight, wall_ratio
 
 SIZE = 64
 
@@ -34,26 +39,81 @@ def halves(image: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
 def test_the_side_the_light_comes_from_is_brighter(preset, lit, dark):
     scene = face_scene(SIZE)
     texture = torch.zeros(3, SIZE, SIZE)
-    after = halves(relight(texture, scene.depth, light(), preset_light(preset), CAMERA), scene.mask)
+    after = halves(relight(texture, Relief.of(scene.depth, CAMERA), light(), preset_light(preset)), scene.mask)
     assert after[lit] > after[dark] + 0.15
 
 
 def test_the_same_light_changes_nothing():
     scene = face_scene(SIZE)
     texture = torch.rand(3, 160, 160) * 2 - 1
-    torch.testing.assert_close(relight(texture, scene.depth, light(), light(), CAMERA), texture, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        relight(texture, Relief.of(scene.depth, CAMERA), light(), light()), texture, atol=1e-5, rtol=0
+    )
 
 
 def test_relighting_keeps_fine_detail_and_range():
     scene = face_scene(SIZE)
     stripes = 0.5 * torch.sin(torch.arange(256) * 2.0).expand(3, 256, 256)
     for name in LIGHT_PRESETS:
-        lit = relight(stripes, scene.depth, light(), preset_light(name), CAMERA)
+        lit = relight(stripes, Relief.of(scene.depth, CAMERA), light(), preset_light(name))
         assert lit.isfinite().all()
         assert lit.min() >= -1
         assert lit.max() <= 1
-    lit = relight(stripes, scene.depth, light(), preset_light("left"), CAMERA)
+    lit = relight(stripes, Relief.of(scene.depth, CAMERA), light(), preset_light("left"))
     assert (lit - F.avg_pool2d(lit[None], 9, 1, 4)[0])[:, 100:150, 100:150].std() > 0.2
+
+
+@pytest.mark.parametrize(("name", "lit", "dark"), [("window", "left", "right"), ("sunset", "right", "left")])
+def test_light_from_all_around_models_and_colours_and_keeps_detail(name, lit, dark):
+    scene = face_scene(SIZE)
+    relief = Relief.of(scene.depth, CAMERA)
+    texture = torch.zeros(3, SIZE, SIZE)
+    found = relight(texture, relief, light(), as_light(name))
+    after = halves(found, scene.mask)
+    assert after[lit] > after[dark] + 0.1
+    warmth = halves((found[:1] - found[2:]).expand(3, -1, -1), scene.mask)
+    assert warmth["right"] > warmth["left"] + 0.03, "the sun and the warm room are on the right"
+    stripes = 0.3 * torch.sin(torch.arange(SIZE) * 2.0).expand(3, SIZE, SIZE)
+    contrast = [
+        x[:, 20:44, 20:44].diff(dim=-1).abs().mean()
+        for x in (relight(stripes, relief, light(), as_light(name)), stripes)
+    ]
+    assert contrast[0] > 0.7 * contrast[1]
+
+
+def test_a_nose_throws_its_shadow_on_the_cheek_away_from_the_lamp():
+    scene = face_scene(SIZE)
+    relief = Relief.of(scene.depth, CAMERA)
+    row, column = scene.nose
+    lamp = make_light(2.0, 0.0, 0.2, 0.8, like=scene.depth)
+    lit = relight(torch.zeros(3, SIZE, SIZE), relief, light(), lamp)[0, row]
+    unhidden = dataclasses.replace(relief, horizon=torch.full_like(relief.horizon, -1.0))
+    without = relight(torch.zeros(3, SIZE, SIZE), unhidden, light(), lamp)[0, row]
+    darker = without - lit
+    assert darker[column + 4 : column + 9].max() > 0.03
+    assert darker[column - 9 : column - 4].abs().max() < 0.02
+
+
+def test_eye_sockets_receive_less_of_even_light_than_the_forehead():
+    ambient = Relief.of(face_scene(SIZE).depth, CAMERA).ambient[0, 0]
+    socket, forehead = ambient[28, 23], ambient[12, 32]
+    assert socket < forehead - 0.01
+    assert 0 < float(ambient.min()) < float(ambient.max()) <= 1
+
+
+def test_lights_are_what_people_write(tmp_path):
+    assert as_light("studio").radiance.shape == (3, 9)
+    assert as_lamp("window").direction[0, 0] > 0.5
+    assert torch.equal(as_lamp("left").direction, preset_light("left").direction)
+    panorama = np.zeros((16, 32, 3), np.uint8)
+    panorama[4:12, 4:12] = 255  # left of what is behind the object, and beside it
+    Image.fromarray(panorama).resize((64, 32), 0).save(tmp_path / "room.png")
+    found = as_light(tmp_path / "room.png")
+    assert found.light().direction[0, 0] > 0.3, "rays travel to the right"
+    assert several_lights(["window", tmp_path / "room.png", found, (0.1, 0.2)]) is not None
+    assert several_lights(found) is None
+    with pytest.raises(ValueError, match="one of left, right, top, below, rim, flat, studio"):
+        as_light("room.png")
 
 
 @pytest.mark.parametrize("preset", ["left", "rim"])
@@ -63,7 +123,7 @@ def test_the_background_has_no_frame_and_goes_on_beyond_the_sheet(preset):
     across = torch.linspace(-1, 1, SIZE)
     depth = scene.depth + 0.03 * torch.exp(-((1 - across.abs()) / 0.05)) * across.sign()
     grey = torch.full((3, SIZE, SIZE), 0.1)
-    lit = relight(grey, depth, light(), preset_light(preset), CAMERA, scene.mask[None, None])
+    lit = relight(grey, Relief.of(depth, CAMERA), light(), preset_light(preset), scene.mask[None, None])
     beyond = multiplied(grey, wall_ratio(light(), preset_light(preset))[0])
     for strip in (lit[:, :, :2], lit[:, :, -2:], lit[:, :2], lit[:, -2:]):
         torch.testing.assert_close(strip, beyond[:, :1, :1].expand_as(strip), atol=0.02, rtol=0)
@@ -75,8 +135,8 @@ def test_an_extreme_light_is_held_within_bounds():
     noise = torch.rand(3, SIZE, SIZE) * 2 - 1
     dark, glaring = make_light(2, 0, 0, 0.01), make_light(-2, 0, 5, 50)
     for lit in (
-        relight(noise, scene.depth, dark, glaring, CAMERA),
-        relight(noise, scene.depth, glaring, make_light(ambient=0, diffuse=0), CAMERA),
+        relight(noise, Relief.of(scene.depth, CAMERA), dark, glaring),
+        relight(noise, Relief.of(scene.depth, CAMERA), glaring, make_light(ambient=0, diffuse=0)),
     ):
         assert lit.isfinite().all()
         assert lit.abs().max() <= 1

@@ -11,8 +11,9 @@ from face_scene import CAMERA, face_scene, light, turned
 from test_texture import painted, photograph
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gan2shape_hub.results.edit import multiplied, preset_light, wall_ratio
+from gan2shape_hub.results.edit import preset_light
 from gan2shape_hub.results.image_files import to_pil
+from gan2shape_hub.results.relight import multiplied, wall_ratio
 from gan2shape_hub.results.viewer import MESH_SIDE, Viewer
 
 
