@@ -22,11 +22,24 @@ from gan2shape_hub.presets import category_preset
 from .components import with_space
 from .restricted_pickle import Network, load_network_pickle
 from .rosinality import MAPPING_GAIN, SQRT2, load_torch_file, strip_module_prefix
-from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
+from .verify import (
+    ConversionError,
+    Report,
+    Tensors,
+    UnsupportedNetwork,
+    configure,
+    finish,
+    load_strictly,
+    mapping_width,
+    optional_discriminator,
+    set_latent_mean,
+)
 
 DEFAULT_CLAMP = 256.0
 """``conv_clamp`` of NVIDIA's training; a state dict does not say, a pickle does."""
 _GENERATORS = ("G_ema", "G")
+_LINEAR = ("affine", "skip", "out", "embed")
+"""Layers without an activation, by the last part of their name."""
 
 
 def convert(
@@ -69,16 +82,9 @@ def read_file(
     generator = convert_generator(data[name], report, f"{path} ({name})", conv_clamp)
     if size is not None and size != generator.image_size:
         raise ConversionError(f"{path} makes images of {generator.image_size} pixels, not the {size} of --size.")
-    discriminator = None
-    if data.get("D") is not None:
-        discriminator = convert_discriminator(data["D"], report, f"{path} (D)", conv_clamp)
-        if discriminator.image_size != generator.image_size:
-            raise ConversionError(
-                f"{path} has a generator of {generator.image_size} and a discriminator of "
-                f"{discriminator.image_size} pixels: they do not belong together."
-            )
-    else:
-        report.notes.append("The file has no discriminator: feature losses will be off.")
+    network = data.get("D")
+    make = None if network is None else (lambda: convert_discriminator(network, report, f"{path} (D)", conv_clamp))
+    discriminator = optional_discriminator(make, generator, path, report)
     report.unused += sorted(str(key) for key in data if key not in (name, "D"))
     return generator, discriminator, report
 
@@ -149,21 +155,27 @@ def _clamp(network: Any, default: float | None, where: str) -> float | None:
         if "conv_clamp" in module.state and not name.endswith(".skip")
     }
     if len(values) > 1:
-        raise ConversionError(f"{where} clamps its layers differently ({values}): this is not supported.")
+        raise UnsupportedNetwork(f"{where} clamps its layers differently ({values}): this is not supported.")
     value = values.pop() if values else None
     return None if value is None else float(value)
 
 
 def _refuse_others(t: Tensors, network: Any, where: str) -> None:
     if any(name.startswith(("synthesis.input.", "synthesis.L0_")) for name in t.tensors):
-        raise ConversionError(f"{where} is a StyleGAN3 network: only StyleGAN2 networks can be converted.")
-    conditional = any(name.startswith(("mapping.embed.",)) for name in t.tensors)
-    if isinstance(network, Network):
-        conditional |= bool(network.attribute("c_dim", 0))
-    if conditional:
-        raise ConversionError(
+        raise UnsupportedNetwork(f"{where} is a StyleGAN3 network: only StyleGAN2 networks can be converted.")
+    modules = network.modules() if isinstance(network, Network) else []
+    embeds = any(name.startswith("mapping.embed.") for name in t.tensors)
+    if embeds or (modules and bool(network.attribute("c_dim", 0))):
+        raise UnsupportedNetwork(
             f"{where} is a conditional network (c_dim > 0): only unconditional ones can be converted."
         )
+    for name, module in modules:
+        usual = "linear" if name.rpartition(".")[2] in _LINEAR else "lrelu"
+        activation = module.state.get("activation", usual)
+        if activation != usual:
+            raise UnsupportedNetwork(
+                f"{where} has the activation {activation!r} in {name}: only leaky ReLU networks can be converted."
+            )
 
 
 def _resolutions(names: list[str], pattern: str, where: str) -> list[int]:
@@ -183,11 +195,11 @@ def convert_generator(
     t.check_kernels("resample_filter", lambda name: 1.0)
     for size in sizes:
         if f"synthesis.b{size}.torgb.weight" not in t or f"synthesis.b{size}.skip.weight" in t:
-            raise ConversionError(f"{where} is not of the skip architecture: only that one can be converted.")
-    latent_dim = t.shape("mapping.fc0.weight")[0]
+            raise UnsupportedNetwork(f"{where} is not of the skip architecture: only that one can be converted.")
     layers = 1
     while f"mapping.fc{layers}.weight" in t:
         layers += 1
+    latent_dim = mapping_width(t, [f"mapping.fc{i}.weight" for i in range(layers)])
     channels = [t.shape(f"synthesis.b{size}.conv1.weight")[0] for size in sizes]
     generator = StyleGAN2Generator(
         sizes[-1],
@@ -224,7 +236,7 @@ def convert_generator(
         old, ours = f"synthesis.b{size}.torgb", f"to_rgbs.{level}"
         rgb = t.shape(f"{old}.weight")[0]
         if rgb != 3:
-            raise ConversionError(f"{where} makes images of {rgb} channels: only RGB can be converted.")
+            raise UnsupportedNetwork(f"{where} makes images of {rgb} channels: only RGB can be converted.")
         # the style's 1 / sqrt(in) is folded into the weight it multiplies
         new[f"{ours}.weight"] = t.take(f"{old}.weight", (3, c_out, 1, 1))[:, :, 0, 0] / math.sqrt(c_out)
         new[f"{ours}.bias"] = t.take(f"{old}.bias", (3,))
@@ -249,7 +261,7 @@ def convert_discriminator(
     """Discriminator of a pickled network or a state dict of its names."""
     t = _tensors(network, where)
     if any(name.startswith("mapping.") for name in t.tensors):
-        raise ConversionError(
+        raise UnsupportedNetwork(
             f"{where} is a conditional network (c_dim > 0): only unconditional ones can be converted."
         )
     _refuse_others(t, network, where)
@@ -257,7 +269,7 @@ def convert_discriminator(
     t.check_kernels("resample_filter", lambda name: 1.0)
     residual = all(f"b{size}.skip.weight" in t for size in sizes[1:]) and "b4.fromrgb.weight" not in t
     if len(sizes) < 2 or not residual:
-        raise ConversionError(f"{where} is not of the residual architecture: only that one can be converted.")
+        raise UnsupportedNetwork(f"{where} is not of the residual architecture: only that one can be converted.")
     top = t.shape("b4.conv.weight")[0]
     channels = [top] + [t.shape(f"b{size}.conv0.weight")[0] for size in sizes[1:]]
     mbstd = t.shape("b4.conv.weight")[1] - top

@@ -11,7 +11,6 @@ import collections
 import io
 import math
 import pickle
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import numpy_records
 from .pickle_program import check_program, check_storage
 from .verify import ConversionError
 
@@ -82,19 +82,6 @@ class _EasyDict(dict):
         super().__init__()
 
 
-class _NumpyType:
-    """Stands in for ``numpy.dtype``: keeps the type's name only."""
-
-    def __init__(self, name: str = "", *_: Any) -> None:
-        self.name = name
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-_NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u1": "<B", "b1": "<?"}
-
-
 def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
     """Fresh stand-ins for one file of ``size`` bytes, so that a file cannot leave a mark on the next one's."""
     left = size
@@ -126,19 +113,14 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
     def rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
         return data
 
-    def numpy_scalar(kind: _NumpyType, data: bytes = b"") -> Any:
-        if kind.name not in _NUMPY_FORMATS:
-            raise ConversionError(f"a numpy value of type {kind.name!r} in the pickle is not supported.")
-        return struct.unpack(_NUMPY_FORMATS[kind.name], data)[0]
-
     def encode(text: str, encoding: str) -> bytes:  # how bytes are written in the oldest protocols
         if encoding != "latin1":
             raise ConversionError("bytes in the pickle are not written as Python writes them.")
         return text.encode("latin1")
 
     easy_dict = type("EasyDict", (_EasyDict,), {})
-    numpy_type = type("NumpyType", (_NumpyType,), {})
     return {
+        **numpy_records.stand_ins(),
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): reconstruct_persistent_obj,
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
@@ -148,9 +130,6 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
         ("builtins", "set"): set,
         ("__builtin__", "set"): set,
         ("_codecs", "encode"): encode,
-        ("numpy", "dtype"): numpy_type,
-        ("numpy.core.multiarray", "scalar"): numpy_scalar,
-        ("numpy._core.multiarray", "scalar"): numpy_scalar,
     }
 
 

@@ -16,13 +16,20 @@ from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.hub import load_components, save_components
 from gan2shape_hub.hub.card import SAMPLES
 from gan2shape_hub.hub.layout import CHECKPOINT_FILES, INDEX
+from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
+from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
 from .card import card
+from .numpy_records import as_tensor
 
 
 class ConversionError(ValueError):
     """A file cannot be converted; the message is one sentence that says which file and why."""
+
+
+class UnsupportedNetwork(ConversionError):
+    """A network is whole, and of a kind that has no counterpart here."""
 
 
 @dataclass
@@ -137,7 +144,7 @@ class Tensors:
 
     def __init__(self, tensors: dict[str, Tensor], where: str) -> None:
         self.where = where
-        self.tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
+        self.tensors = {k: t for k, v in tensors.items() if (t := as_tensor(v)) is not None}
         self.taken: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -166,12 +173,47 @@ class Tensors:
         for name in [n for n in self.tensors if n.endswith(suffix)]:
             kernel = self.take(name)
             if kernel.shape != (4, 4) or not torch.allclose(kernel, expected * gain(name), atol=1e-5):
-                raise ConversionError(
+                raise UnsupportedNetwork(
                     f"{self.where}: filter {name} is not [1, 3, 3, 1]: networks with other filters are not supported."
                 )
 
     def unused(self) -> list[str]:
         return sorted(set(self.tensors) - self.taken)
+
+
+def mapping_width(t: Tensors, names: list[str]) -> int:
+    """Numbers of a latent, of the mapping network's weights (out, in) called ``names``; UnsupportedNetwork where its
+    layers differ in width."""
+    shapes = [t.shape(name) for name in names]
+    widths = [shapes[0][-1], *(shape[0] for shape in shapes)]
+    if len(set(widths)) > 1:
+        raise UnsupportedNetwork(
+            f"{t.where} maps latents z of {widths[0]} numbers through {', '.join(map(str, widths[1:-1]))} to w of "
+            f"{widths[-1]}: only networks in which all have as many can be converted."
+        )
+    return widths[0]
+
+
+def optional_discriminator(
+    make: Callable[[], StyleGAN2Discriminator] | None, generator: StyleGAN2Generator, path: Path, report: Report
+) -> StyleGAN2Discriminator | None:
+    """What ``make`` gives (None: the file has none), or None with a note where it is of an unsupported kind: runs can
+    do without. ConversionError where it is damaged, or for images of another size than the generator's."""
+    if make is None:
+        report.notes.append("The file has no discriminator: feature losses will be off.")
+        return None
+    try:
+        discriminator = make()
+    except UnsupportedNetwork as error:
+        reason = str(error).replace(str(path), path.name)  # the card is for others
+        report.notes.append(f"The discriminator was left out, so that feature losses will be off: {reason}")
+        return None
+    if discriminator.image_size != generator.image_size:
+        raise ConversionError(
+            f"{path} has a generator of {generator.image_size} and a discriminator of {discriminator.image_size} "
+            "pixels: they do not belong together."
+        )
+    return discriminator
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
