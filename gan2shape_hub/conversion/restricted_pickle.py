@@ -2,7 +2,7 @@
 
 A pickle is a small program that may call any importable function. NVIDIA's files need a handful; this unpickler knows
 those names, answers each with a harmless stand-in of its own, and refuses every other name. The Python source
-that the files carry (``module_src``) is never executed; constructors are never called.
+that the files carry (``module_src``, ``build_module_src``) is never executed; constructors are never called.
 """
 
 from __future__ import annotations
@@ -75,6 +75,28 @@ class Network:
         return value if isinstance(value, dict) else {}
 
 
+@dataclass
+class GraphNetwork:
+    """A network of dnnlib's TensorFlow library, not built: how its graph was made, and the values of its variables."""
+
+    build_func_name: str = ""
+    static_kwargs: dict[str, Any] = field(default_factory=dict)
+    components: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        self.build_func_name = str(state["build_func_name"])
+        self.static_kwargs, self.components = dict(state["static_kwargs"]), dict(state.get("components", {}))
+        self.variables = {str(name): value for name, value in state["variables"]}
+
+    def parts(self) -> list[tuple[str, GraphNetwork]]:
+        """Itself under an empty name, and its components with theirs and a slash; those have none of their own."""
+        found = [(f"{name}/", part) for name, part in self.components.items() if isinstance(part, GraphNetwork)]
+        if any(part.components for _, part in found):
+            raise ConversionError("a network in the pickle has components in its components.")
+        return [("", self), *found]
+
+
 class _EasyDict(dict):
     """Stands in for ``dnnlib.util.EasyDict``, a dictionary with attribute access."""
 
@@ -127,6 +149,7 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
         ("torch.storage", "_load_from_bytes"): load_from_bytes,
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("dnnlib.util", "EasyDict"): easy_dict,
+        ("dnnlib.tflib.network", "Network"): type("GraphNetwork", (GraphNetwork,), {}),
         ("builtins", "set"): set,
         ("__builtin__", "set"): set,
         ("_codecs", "encode"): encode,
@@ -135,21 +158,17 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: Any, size: int) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="latin1")  # what Python 2 wrote
         self._known = _stand_ins(size)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._known:
             return self._known[module, name]
-        if module.startswith("dnnlib.tflib"):
-            raise RefusedGlobal(
-                "it is a TensorFlow-era StyleGAN pickle: convert it with NVIDIA's legacy.py to the PyTorch format first"
-            )
         raise RefusedGlobal(f"it asks for {module}.{name}, which is not one of the names that network pickles need")
 
 
 def load_network_pickle(path: str | Path) -> Any:
-    """Contents of a stylegan2-ada-pytorch ``.pkl``: containers, numbers, tensors and ``Network`` stand-ins.
+    """Contents of a network ``.pkl``: containers, numbers, tensors, `Network` and `GraphNetwork` stand-ins.
 
     ConversionError in one sentence where the file is missing, damaged, or asks for any name but the admitted ones.
     """

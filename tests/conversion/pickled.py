@@ -1,11 +1,13 @@
 """Network pickles as NVIDIA's tools write them, made up out of random weights."""
 
 import collections
+import contextlib
 import pickle
 import sys
 import types
 
 import numpy as np
+import stylegan2_graph
 import stylegan2_originals as originals
 import torch
 
@@ -106,3 +108,62 @@ def nvidia_pickle(path, clamp=256, **entries):
     }
     path.write_bytes(pickle.dumps(data))
     return g, d
+
+
+@contextlib.contextmanager
+def dnnlib_network():
+    """The class of dnnlib's TensorFlow library, for as long as something is pickled."""
+    names = ["dnnlib", "dnnlib.tflib", "dnnlib.tflib.network"]
+    kind = type("Network", (), {"__getstate__": lambda self: self.__dict__["state"], "__module__": names[-1]})
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update({name: types.ModuleType(name) for name in names})
+    sys.modules[names[-1]].Network = kind
+    try:
+        yield kind
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+
+
+def graph_pickle(path, size=SIZE, widths=WIDTHS, dim=DIM, protocol=4, g_kwargs=None, d_kwargs=None, change=None):
+    """A (G, D, Gs) file as stylegan2 of 2019 writes it; the variables of Gs in its three parts, and of D.
+
+    ``change(own, mapping, synthesis, d)`` may alter the variables before they are written.
+    """
+    parts = stylegan2_graph.variables(size, widths, dim)
+    raw = stylegan2_graph.variables(size, widths, dim, seed=9)
+    if change is not None:
+        change(*parts)
+    kwargs = {"num_channels": 3, "resolution": size, "label_size": 0, "fmap_base": 32 << 10}
+    g_all, d_all = {**kwargs, **(g_kwargs or {})}, {**kwargs, **(d_kwargs or {})}
+    with dnnlib_network() as kind:
+
+        def net(name, function, variables, static, components=None):
+            made = kind()
+            made.state = {
+                "version": 4,
+                "name": name,
+                "static_kwargs": static,
+                "components": components or {},
+                "build_module_src": MODULE_SRC,
+                "build_func_name": function,
+                "variables": list(variables.items()),
+            }
+            return made
+
+        def generator(name, own, mapping, synthesis):
+            inner = {
+                "synthesis": net("G_synthesis", "G_synthesis_stylegan2", synthesis, g_all),
+                "mapping": net("G_mapping", "G_mapping", mapping, {**g_all, "dlatent_broadcast": 2 * len(widths)}),
+            }
+            return net(name, "G_main", own, g_all, inner)
+
+        data = (
+            generator("G", *raw[:3]),
+            net("D", "D_stylegan2", parts[3], d_all),
+            generator("Gs", *parts[:3]),
+        )
+        path.write_bytes(pickle.dumps(data, protocol=protocol))
+    return parts

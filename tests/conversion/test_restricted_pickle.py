@@ -143,13 +143,6 @@ def test_malicious_torch_files_are_refused(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_tensorflow_pickles_are_recognised(tmp_path, capsys):
-    path = tmp_path / "tf.pkl"
-    path.write_bytes(pickle.dumps([Call("dnnlib.tflib.network", "Network")]))
-    assert cli.main(["nvidia", str(path), "--category", "cat", "--output", str(tmp_path / "out")]) == 1
-    assert "TensorFlow-era" in capsys.readouterr().err
-
-
 def test_stylegan3_and_conditional_pickles_are_refused(tmp_path, capsys):
     path = tmp_path / "net.pkl"
     argv = ["nvidia", str(path), "--category", "cat", "--output", str(tmp_path / "out")]
