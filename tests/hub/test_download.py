@@ -125,11 +125,11 @@ def test_another_file_behind_the_same_address_is_refused(server, tmp_path):
     assert get(server, tmp_path).read_bytes() == DATA[::-1]
 
 
-def test_no_network_and_no_address(server, tmp_path, monkeypatch):
+def test_no_network_and_no_address(server, tmp_path):
     with pytest.raises(CheckpointError, match="check the network connection"):
         download("http://127.0.0.1:9/cat.pkl", cache_dir=tmp_path)
     with pytest.raises(CheckpointError, match="is no address"):
-        download("http://[", cache_dir=tmp_path)
+        download("http://here:port/cat.pkl", cache_dir=tmp_path)
 
 
 def test_no_space(server, tmp_path, monkeypatch):
