@@ -91,7 +91,8 @@ def prepare_photograph(
     label = label if path is None else f"'{path}'"
     how = config.align if align else "none"
     image = load_image(photograph, max_pixels=max_pixels, kept_pixels=kept_pixels, name=label)
-    alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment)
+    frame = config.frame if align else (1.0, 1.0)
+    alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment, frame)
     return PreparedPhotograph(alignment, path)
 
 
@@ -122,6 +123,16 @@ def latent_of(item: Any, generator: Generator) -> Tensor | None:
     return latent
 
 
+def within_frame(masks: Tensor, frame: tuple[float, float]) -> Tensor:
+    """``masks`` (..., H, W) without what lies outside the central ``frame`` (height, width, in parts of the sides)."""
+    inside = masks
+    for axis, part in zip((-2, -1), frame, strict=True):
+        length = masks.shape[axis]
+        distance = (torch.arange(length, device=masks.device) - (length - 1) / 2).abs() <= part * length / 2
+        inside = inside * (distance[:, None] if axis == -2 else distance)
+    return inside
+
+
 @torch.no_grad()
 def make_targets(
     items: list[Item], masks: Tensor | None, generator: Generator, run: Run, masker: Masker | None = None
@@ -150,6 +161,7 @@ def make_targets(
         if own is None and masker is not None:
             own = masker_answer(masker(image), config)
         own = torch.ones_like(image[:, :1]) if own is None else own.to(run.device)
+        own = within_frame(own, config.frame)
         if config.use_mask:
             check_cover(own)
         sources.append(prepared.source[0].to(run.device))

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gan2shape_hub.arguments import user_path
+from gan2shape_hub.presets import PRESETS
 
 
 def _rosinality(args: argparse.Namespace) -> object:
@@ -75,7 +76,7 @@ def _common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
 
 
 def _category(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", required=True, help="face, face-ffhq, cat, car, church, synthetic-face or horse")
+    parser.add_argument("--category", required=True, help=f"constants: {', '.join(PRESETS)}")
     parser.add_argument("--license", default="unknown", metavar="ID", help="licence of the weights, for the model card")
 
 

@@ -16,13 +16,12 @@ from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
-from . import tensorflow
-from .components import with_space
+from . import checkpoint, tensorflow
 from .nvidia_networks import DEFAULT_CLAMP, convert_discriminator, convert_generator
 from .restricted_pickle import Network, load_network_pickle
 from .rosinality import load_torch_file, strip_module_prefix
 from .tensorflow import GraphNetwork
-from .verify import ConversionError, Report, configure, finish, optional_discriminator
+from .verify import ConversionError, Report, optional_discriminator
 
 _GENERATORS = ("G_ema", "G")
 
@@ -42,11 +41,8 @@ def convert(
     ``space``: where step 2 moves latents, see ``components.with_space``.
     """
     category_preset(category)  # before reading a large file
-    generator, discriminator, report = read_file(path, size, conv_clamp)
-    generator, changes = with_space(generator, space)
-    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
-    return report
+    read = read_file(path, size, conv_clamp)
+    return checkpoint.write(read, category, output, license_id=license_id, space=space, overwrite=overwrite)
 
 
 def read_file(

@@ -21,16 +21,13 @@ from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
-from . import numpy_records
-from .components import with_space
+from . import checkpoint, numpy_records
 from .numpy_records import as_tensor
 from .pickle_program import check_torch_file
 from .verify import (
     ConversionError,
     Report,
     Tensors,
-    configure,
-    finish,
     load_strictly,
     mapping_width,
     optional_discriminator,
@@ -40,6 +37,10 @@ from .verify import (
 MAPPING_GAIN = 0.01
 """Learning rate multiplier of the mapping network."""
 SQRT2 = math.sqrt(2)
+
+
+class OtherFile(ConversionError):
+    """A readable file without a generator of this format."""
 
 
 def convert(
@@ -56,11 +57,8 @@ def convert(
     ``space``: where step 2 moves latents, see ``components.with_space``.
     """
     category_preset(category)  # before reading a large file
-    generator, discriminator, report = read_file(path, size)
-    generator, changes = with_space(generator, space)
-    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
-    return report
+    read = read_file(path, size)
+    return checkpoint.write(read, category, output, license_id=license_id, space=space, overwrite=overwrite)
 
 
 def load_torch_file(path: str | Path) -> Any:
@@ -107,7 +105,7 @@ def read_file(
         data = _decoder(data, report)
     entry = next((key for key in ("g_ema", "g") if isinstance(data.get(key), dict)), None)
     if entry is None:
-        raise ConversionError(f"{path} has no g_ema: it is not a rosinality StyleGAN2 file.")
+        raise OtherFile(f"{path} has no g_ema: it is not a rosinality StyleGAN2 file.")
     if entry == "g":
         report.notes.append("The file has no g_ema: the raw generator g was taken.")
     generator = convert_generator(data[entry], report, f"{path} ({entry})")

@@ -22,6 +22,8 @@ from gan2shape_hub.presets import category_preset
 
 from .card import card
 from .numpy_records import as_tensor
+from .public import PublicWeights
+from .samples import frame_of, sample_images, sample_sheet
 
 
 class ConversionError(ValueError):
@@ -74,15 +76,24 @@ def finish(
     components: dict[str, nn.Module],
     report: Report,
     overwrite: bool = False,
+    origin: PublicWeights | None = None,
 ) -> None:
     """Write the checkpoint, load it back, compare every tensor, sample ``samples.png``, then rename it into place.
 
+    Bars around all samples, as around LSUN's cars, become the configuration's ``frame``. ``origin`` is for the card.
     ConversionError where the samples are not finite or a tensor changed on the way.
     """
     output = Path(output)
     check_output(output, overwrite)  # before minutes of work
-    text = card(config, components, report.lines())
-    grid = sample_grid(components["generator"], config.truncation)
+    images = sample_images(components["generator"], config.truncation)
+    if not torch.isfinite(images).all():
+        raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
+    frame = frame_of(images)
+    if min(frame) < 1:
+        config = dataclasses.replace(config, frame=frame)
+        height, width = frame
+        report.notes.append(f"Its pictures fill {height:.0%} of the square's height and {width:.0%} of its width.")
+    text = card(config, components, report.lines(), origin)
     try:
         with atomic_folder(output, own=CHECKPOINT_FILES) as part:
             save_components(part, config, components, card=text)
@@ -92,7 +103,7 @@ def finish(
                     "config.json did not come back as it was written: this is a bug, please report it."
                 )
             compare(components, loaded)
-            grid.save(part / SAMPLES)
+            sample_sheet(images).save(part / SAMPLES)
     except OSError as error:  # one sentence already
         raise ConversionError(str(error)) from None
 
@@ -110,21 +121,6 @@ def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None
                 raise ConversionError(f"tensor {name}.{key} did not come back as it was written: please report it.")
         if extra := sorted(set(after) - set(before)):
             raise ConversionError(f"tensor {name}.{extra[0]} appeared on the way: please report it.")
-
-
-@torch.no_grad()
-def sample_grid(generator: Generator, truncation: float, rows: int = 3, columns: int = 4, seed: int = 0):
-    """A PIL image of ``rows`` x ``columns`` samples (z from ``seed``, truncated); ConversionError unless all finite."""
-    from PIL import Image
-
-    w = sample_latents(generator, rows * columns, torch.Generator().manual_seed(seed), truncation)
-    images = torch.cat([generator(one) for one in w.split(1)])
-    if not torch.isfinite(images).all():
-        raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
-    size = pixels.shape[-1]
-    sheet = pixels.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
-    return Image.fromarray(sheet.numpy())
 
 
 def set_latent_mean(generator: Generator, stored: Tensor | None, report: Report, name: str) -> None:

@@ -1,0 +1,94 @@
+"""Public weights, or somebody's own, by a name, an address or a path, to a checkpoint folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gan2shape_hub.arguments import user_path
+from gan2shape_hub.hub.download import download, is_address
+from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
+from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
+from gan2shape_hub.presets import category_preset
+
+from . import checkpoint, nvidia, rosinality
+from .public import PUBLIC, PublicWeights
+from .verify import ConversionError, Report, check_output
+
+
+class LicenceNotAccepted(ConversionError):
+    """The weights have terms that nobody has accepted yet."""
+
+
+def get(
+    what: str,
+    output: str | Path,
+    *,
+    accept_licence: bool = False,
+    category: str | None = None,
+    license_id: str = "unknown",
+    overwrite: bool = False,
+    cache_dir: str | os.PathLike | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Fetch weights, where they are not in the cache, and write the checkpoint folder ``output`` of them.
+
+    Args:
+        what: a name of ``public.PUBLIC``, an address, or a path, of any format that is read here.
+        accept_licence: that the terms of public weights are accepted.
+        category: constants to start from (``presets.PRESETS``); default: those of the public weights.
+        license_id: of weights of one's own; public ones bring theirs.
+        cache_dir: of downloads; default: the Hub's cache.
+        say: is told what was fetched.
+
+    Raises:
+        LicenceNotAccepted, ConversionError, ConfigError, CheckpointError: one sentence each.
+    """
+    known = PUBLIC.get(what)
+    category = category or (known.category if known else None)
+    if category is None:
+        raise ConversionError(f"'{what}' is of no known category: pass --category.{_hint(what)}")
+    category_preset(category)
+    check_output(Path(output), overwrite)  # before minutes of download
+    if known is not None:
+        _check_accepted(known, accept_licence)
+        path = download(known.address, cache_dir=cache_dir, say=say)
+    elif is_address(what):
+        path = download(what, cache_dir=cache_dir, say=say)
+    else:
+        path = user_path(what)
+        if not path.is_file():
+            raise ConversionError(f"'{what}' is neither a name, an address nor a file.{_hint(what)}")
+    return checkpoint.write(
+        read_any(path),
+        category,
+        output,
+        license_id=license_id if known is None else "other",
+        space="pca",
+        overwrite=overwrite,
+        origin=known,
+    )
+
+
+def read_any(path: Path) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator | None, Report]:
+    """Networks of a file of any of the formats; ConversionError in a sentence."""
+    if path.suffix in (".pt", ".pth"):
+        try:
+            return rosinality.read_file(path)
+        except rosinality.OtherFile:
+            pass
+    return nvidia.read_file(path)
+
+
+def _check_accepted(weights: PublicWeights, accepted: bool) -> None:
+    if not accepted:
+        raise LicenceNotAccepted(
+            f"'{weights.name}' ({weights.title.lower()}, about {weights.megabytes} MB) is under the "
+            f"{weights.terms.title} ({weights.terms.link}), not for commercial use, trained on: {weights.data} Read "
+            "it, and pass --accept-licence."
+        )
+
+
+def _hint(what: str) -> str:
+    return "" if is_address(what) or Path(what).suffix else f" The names are {', '.join(PUBLIC)}."
