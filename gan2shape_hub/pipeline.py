@@ -375,12 +375,13 @@ class GAN2ShapePipeline(Pretrained):
         return results
 
     def _alpha(self, item: Item, source: Tensor, known: Tensor, mask: Any) -> Tensor | None:
-        """(M, M) where the object is: ``known`` (1, S, S) where the user or the photograph said so, else what the
-        masker component says of ``source`` (3, P, P), as sharp as that; None where there is next to no object, or
-        only the shape networks guess."""
+        """(M, M) where the object is: ``known`` (1, S, S) where the user, the photograph or the category's frame said
+        so, else what the masker component says of ``source`` (3, P, P), as sharp as that; None where there is next to
+        no object, or only the shape networks guess."""
         if float(cover(known[None])) < MIN_COVER:
             return None
-        if mask is not None or (item.cut is not None and item.cut.square.mode == "RGBA"):
+        framed = min(self.config.frame) < 1
+        if framed or mask is not None or (item.cut is not None and item.cut.square.mode == "RGBA"):
             return known[0]
         if "masker" not in self.components:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def get(
 
 def read_any(path: Path) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator | None, Report]:
     """Networks of a file of any of the formats; ConversionError in a sentence."""
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path):
         try:
             return rosinality.read_file(path)
         except rosinality.OtherFile:

@@ -56,14 +56,15 @@ class FileServer:
                 outer.log.append((self.path, asked))
                 if outer.statuses:
                     return self.send_error(outer.statuses.pop(0))
-                if self.path in outer.redirects:
+                path = self.path.partition("?")[0]
+                if path in outer.redirects:
                     self.send_response(302)
-                    self.send_header("Location", outer.redirects[self.path])
+                    self.send_header("Location", outer.redirects[path])
                     self.send_header("Content-Length", "0")
                     return self.end_headers()
-                if self.path not in outer.files:
+                if path not in outer.files:
                     return self.send_error(404)
-                whole = outer.files[self.path]
+                whole = outer.files[path]
                 found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "") if outer.ranges else None
                 first, last = (int(found[1]), int(found[2] or len(whole) - 1)) if found else (0, len(whole) - 1)
                 if first >= len(whole):
