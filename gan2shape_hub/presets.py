@@ -113,6 +113,7 @@ PRESETS: dict[str, CategoryConfig] = {
     "face-ffhq": _face(
         "face-ffhq",
         "Human faces aligned as in FFHQ",
+        align="face",
         prior=PriorConfig(default_box=(0.14, 0.2, 0.94, 0.8)),
     ),
     "cat": _face("cat", "Cat faces", center_crop=170),
@@ -192,7 +193,6 @@ def shipped_face_config() -> CategoryConfig:
         category="face",
         description="Human faces aligned as in FFHQ; MobileStyleGAN at 1024 pixels",
         license="cc-by-nc-sa-4.0",
-        align="face",
         average_mirrored=True,
         # FFHQ's alignment keeps the eyes and the mouth in place, so heads turn about the face and not about the neck.
         # Relief and turning angles are only known up to a common factor (bas-relief); the one that lets photographs,
