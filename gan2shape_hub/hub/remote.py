@@ -206,7 +206,16 @@ def _explained(
     return CheckpointError(f"'{name}' cannot be had ({reason}): try again, or with force_download=True.")
 
 
-NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
+NO_PLACE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENOENT,
+)
 
 
 def variants_in(folder: Path) -> list[str | None]:

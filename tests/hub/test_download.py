@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 import time
 
 import pytest
@@ -136,6 +137,22 @@ def test_no_space(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(CheckpointError, match=r"has 0 MB, and only 0 MB are free .*: free some space"):
         get(server, tmp_path)
+
+
+def test_a_disk_that_fills_up(server, tmp_path):
+    """What arrived is kept, and the next call goes on from there."""
+    resource = pytest.importorskip("resource")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot be stored .*: free some space"):
+            get(server, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    (part,) = tmp_path.rglob(f"*.{PART}")
+    assert 0 < part.stat().st_size <= 40_000
+    assert get(server, tmp_path).read_bytes() == DATA
 
 
 def test_a_place_that_cannot_be_written(server, tmp_path):
