@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 
 KINDS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
 """NumPy's names of the numbers that are read."""
+SLACK = 4096
+"""Single bytes are written once, however often they are there."""
 
 
 class NumpyType:
@@ -36,10 +39,26 @@ class NumpyArray:
     """Stands in for ``numpy.ndarray``; ``value`` is None for what holds no numbers."""
 
     value: np.ndarray | None = None
+    budget: list[int]
+    """Bytes that the arrays of the file may still hold, all of them together."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, data = state
-        self.value = _array(data, kind, shape, "F" if fortran else "C")
+        self.fill(data, kind, shape, "F" if fortran else "C")
+
+    @cached_property
+    def tensor(self) -> Tensor | None:
+        """A copy, one however often a file names the array."""
+        if self.value is None:
+            return None
+        return torch.from_numpy(self.value.astype(self.value.dtype.newbyteorder("=")))
+
+    def fill(self, data: Any, kind: Any, shape: Any, order: str) -> None:
+        """ValueError where the file's arrays hold more than the file: some bytes are then read again and again."""
+        self.value = _array(data, kind, shape, order)
+        self.budget[0] -= 0 if self.value is None else self.value.nbytes
+        if self.budget[0] < 0:
+            raise ValueError("the arrays hold more than the file")
 
 
 class NumpyScalar:
@@ -57,16 +76,17 @@ def _array(data: Any, kind: Any, shape: Any, order: str) -> np.ndarray | None:
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-def stand_ins() -> dict[tuple[str, str], Any]:
-    """(module, name) -> the stand-in, fresh ones at every call: a file may set attributes on what it is handed."""
+def stand_ins(size: int) -> dict[tuple[str, str], Any]:
+    """(module, name) -> the stand-in, for one file of ``size`` bytes: files may set attributes on what they are handed."""
     type_, array_, scalar_ = (type(base.__name__, (base,), {}) for base in (NumpyType, NumpyArray, NumpyScalar))
+    array_.budget = [size + SLACK]
 
     def reconstruct(*_: Any) -> NumpyArray:
         return array_()
 
     def from_buffer(data: Any, kind: Any, shape: Any, order: str) -> NumpyArray:
         made = array_()
-        made.value = _array(data, kind, shape, "F" if order == "F" else "C")
+        made.fill(data, kind, shape, "F" if order == "F" else "C")
         return made
 
     def scalar(kind: Any, data: Any = b"") -> Any:
@@ -86,6 +106,4 @@ def stand_ins() -> dict[tuple[str, str], Any]:
 
 def as_tensor(value: Any) -> Tensor | None:
     """A tensor or a `NumpyArray` of numbers as a tensor; None for anything else."""
-    if isinstance(value, NumpyArray) and value.value is not None:
-        return torch.from_numpy(value.value.astype(value.value.dtype.newbyteorder("=")))
-    return value if isinstance(value, Tensor) else None
+    return value.tensor if isinstance(value, NumpyArray) else value if isinstance(value, Tensor) else None

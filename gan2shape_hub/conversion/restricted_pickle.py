@@ -142,7 +142,7 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
 
     easy_dict = type("EasyDict", (_EasyDict,), {})
     return {
-        **numpy_records.stand_ins(),
+        **numpy_records.stand_ins(size),
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): reconstruct_persistent_obj,
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): rebuild_parameter,

@@ -69,7 +69,9 @@ def load_torch_file(path: str | Path) -> Any:
     try:
         check_torch_file(path)
         # Training checkpoints of rosinality carry their command line as an (inert) Namespace.
-        numpy_names = [(stand_in, ".".join(name)) for name, stand_in in numpy_records.stand_ins().items()]
+        numpy_names = [
+            (stand_in, ".".join(name)) for name, stand_in in numpy_records.stand_ins(path.stat().st_size).items()
+        ]
         with torch.serialization.safe_globals([argparse.Namespace, *numpy_names]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ConversionError as error:

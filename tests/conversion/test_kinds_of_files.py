@@ -193,3 +193,18 @@ def test_an_array_of_another_length_is_damage(tmp_path):
     (tmp_path / "net.pkl").write_bytes(whole.replace(b"K\x05\x85", b"K\x7f\x85"))
     with pytest.raises(ConversionError, match="damaged"):
         load_network_pickle(tmp_path / "net.pkl")
+
+
+def test_arrays_of_the_same_bytes_again_and_again_are_refused(tmp_path):
+    """Small in the file, and larger than the computer once each is a tensor."""
+    data = np.arange(50_000.0).tobytes()
+    dtype = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tRq\x01"
+    head = b"\x80\x03]q\x00(B" + len(data).to_bytes(4, "little") + data + b"q\x02" + dtype
+    one = b"cnumpy.core.numeric\n_frombuffer\n(h\x02h\x01J\x50\xc3\x00\x00\x85X\x01\x00\x00\x00CtR"
+    for count, fits in ((1, True), (50, False)):
+        (tmp_path / "bomb.pkl").write_bytes(head + one * count + b"e.")
+        if fits:
+            assert load_network_pickle(tmp_path / "bomb.pkl")[-1].value[-1] == 49_999
+        else:
+            with pytest.raises(ConversionError, match="damaged"):
+                load_network_pickle(tmp_path / "bomb.pkl")
