@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan2shape_hub.arguments import user_path
-from gan2shape_hub.hub.download import download, is_address
+from gan2shape_hub.hub.download import download
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
+from gan2shape_hub.reading.source import is_address
 
 from . import checkpoint, nvidia, rosinality
 from .public import PUBLIC, PublicWeights

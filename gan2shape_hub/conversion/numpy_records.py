@@ -77,7 +77,7 @@ def _array(data: Any, kind: Any, shape: Any, order: str) -> np.ndarray | None:
 
 
 def stand_ins(size: int) -> dict[tuple[str, str], Any]:
-    """(module, name) -> the stand-in, for one file of ``size`` bytes: files may set attributes on what they are handed."""
+    """(module, name) -> the stand-in, for one file of ``size`` bytes: files may set attributes on what they get."""
     type_, array_, scalar_ = (type(base.__name__, (base,), {}) for base in (NumpyType, NumpyArray, NumpyScalar))
     array_.budget = [size + SLACK]
 

@@ -41,10 +41,6 @@ class Fetched:
     sha256: str
 
 
-def is_address(text: str) -> bool:
-    return text.lower().startswith(("http://", "https://"))
-
-
 def download(
     address: str,
     *,
