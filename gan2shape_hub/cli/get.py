@@ -36,6 +36,12 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--category", help="constants to start from; needed for files of your own")
     main_parser.add_argument("--license", default="unknown", metavar="ID", help="of a file of your own, for its card")
+    main_parser.add_argument(
+        "--perceptual",
+        metavar="CHECKPOINT",
+        help="whose perceptual network is taken along, layers of VGG16 under the MIT licence (default: that of the "
+        "default checkpoint, where it is here)",
+    )
     main_parser.add_argument("--overwrite", action="store_true", help="even where DIR holds something else")
     main_parser.add_argument("--work", type=user_path, metavar="DIR", help="train it at once, with this work folder")
     main_parser.add_argument("--quick", action="store_true", help="train little of everything")
@@ -80,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _get(args: argparse.Namespace) -> None:
-    from gan2shape_hub.conversion.get import get
+    from gan2shape_hub.conversion.get import get, perceptual_at_hand
 
     report = get(
         args.what,
@@ -88,6 +94,7 @@ def _get(args: argparse.Namespace) -> None:
         accept_licence=args.accept_licence,
         category=args.category,
         license_id=args.license,
+        perceptual=args.perceptual or perceptual_at_hand(),
         overwrite=args.overwrite,
         say=lambda text: print(text, flush=True),
     )

@@ -7,7 +7,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import nn
+
 from gan2shape_hub.arguments import user_path
+from gan2shape_hub.hub import CheckpointError, default_checkpoint, load_components, read_components, resolve
 from gan2shape_hub.hub.download import download
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
@@ -30,6 +33,7 @@ def get(
     accept_licence: bool = False,
     category: str | None = None,
     license_id: str = "unknown",
+    perceptual: str | os.PathLike | None = None,
     overwrite: bool = False,
     cache_dir: str | os.PathLike | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -41,6 +45,7 @@ def get(
         accept_licence: that the terms of public weights are accepted.
         category: constants to start from (``presets.PRESETS``); default: those of the public weights.
         license_id: of weights of one's own; public ones bring theirs.
+        perceptual: folder or Hub id of a checkpoint whose perceptual network is taken along.
         cache_dir: of downloads; default: the Hub's cache.
         say: is told what was fetched.
 
@@ -62,15 +67,36 @@ def get(
         path = user_path(what)
         if not path.is_file():
             raise ConversionError(f"'{what}' is neither a name, an address nor a file.{_hint(what)}")
+    read, network = read_any(path), None
+    if perceptual is not None:
+        network = _perceptual(perceptual)
+        read[2].notes.append(f"The perceptual network is that of {Path(perceptual).name}.")
     return checkpoint.write(
-        read_any(path),
+        read,
         category,
         output,
         license_id=license_id if known is None else "other",
         space="pca",
         overwrite=overwrite,
         origin=known,
+        perceptual=network,
     )
+
+
+def perceptual_at_hand() -> Path | None:
+    """The folder of the default checkpoint where it is here and has a perceptual network."""
+    try:
+        folder = Path(default_checkpoint())
+        return folder if folder.is_dir() and "perceptual" in read_components(folder) else None
+    except CheckpointError:
+        return None
+
+
+def _perceptual(where: str | os.PathLike) -> nn.Module:
+    _, parts = load_components(resolve(where, only=("perceptual",)), only=("perceptual",))
+    if "perceptual" not in parts:
+        raise ConversionError(f"{where} has no perceptual network: choose another checkpoint, or leave it out.")
+    return parts["perceptual"]
 
 
 def read_any(path: Path) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator | None, Report]:

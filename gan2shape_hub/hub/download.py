@@ -63,15 +63,15 @@ def download(
     try:
         place = _place(address, cache_dir)
         with WeakFileLock(place / ".lock"):
-            file, known = place / name, _remembered(place)
+            file, part, known = place / name, place / f"{name}.{PART}", _remembered(place)
             if not (file.is_file() and known and file.stat().st_size == known.size):
                 file.unlink(missing_ok=True)
-                _fetch(address, place / f"{name}.{PART}")
-                new = Fetched(address, (place / f"{name}.{PART}").stat().st_size, _hash(place / f"{name}.{PART}"))
+                _fetch(address, part)
+                new = Fetched(address, part.stat().st_size, _hash(part))
                 _check(new, sha256, known, place)
-                os.replace(place / f"{name}.{PART}", file)
-                with atomic_file(place / RECORD) as part:
-                    part.write_text(json.dumps(asdict(new), indent=2) + "\n", encoding="utf-8")
+                os.replace(part, file)
+                with atomic_file(place / RECORD) as record:
+                    record.write_text(json.dumps(asdict(new), indent=2) + "\n", encoding="utf-8")
                 say(f"Fetched {name}, {new.size / 1e6:.0f} MB, sha256 {new.sha256}.")
             elif sha256 is not None and known.sha256 != sha256:
                 raise CheckpointError(f"{file} has sha256 {known.sha256}, expected {sha256}: delete {place}.")

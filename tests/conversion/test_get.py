@@ -2,11 +2,13 @@
 
 import dataclasses
 import re
+import shutil
 import time
 
 import pytest
 import stylegan2_originals as originals
 import torch
+from conftest import tiny_pipeline
 from file_server import FileServer
 from huggingface_hub import ModelCard, constants
 from huggingface_hub.utils import _cache_assets
@@ -18,6 +20,11 @@ from gan2shape_hub.cli import get as cli
 from gan2shape_hub.conversion.public import PUBLIC, STYLEGAN2, PublicWeights, offered
 from gan2shape_hub.hub import CheckpointError, load_components, read_config
 from gan2shape_hub.presets import PRESETS
+
+
+@pytest.fixture(autouse=True)
+def no_default_checkpoint(monkeypatch):
+    monkeypatch.setenv("GAN2SHAPE_CHECKPOINT", "nobody/nothing")
 
 
 @pytest.fixture
@@ -156,6 +163,21 @@ def test_an_address_of_ones_own(server, tmp_path):
     argv = [f"{server.url}/stylegan2-tiny.pkl?download=1", "--output", str(tmp_path / "out"), "--category", "horse"]
     assert cli.main(argv) == 0
     assert read_config(tmp_path / "out").category == "horse"
+
+
+def test_a_perceptual_network_is_taken_along(tmp_path, monkeypatch, capsys):
+    graph_pickle(tmp_path / "net.pkl")
+    other = tiny_pipeline().save_pretrained(tmp_path / "face")
+    before = load_components(other, only=("perceptual",))[1]["perceptual"].state_dict()
+    argv = [str(tmp_path / "net.pkl"), "--category", "horse", "--output", str(tmp_path / "out")]
+    for named in (["--perceptual", str(other)], []):
+        assert cli.main([*argv, *named]) == 0
+        assert "The perceptual network is that of face" in capsys.readouterr().out
+        after = load_components(tmp_path / "out")[1]["perceptual"].state_dict()
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
+        monkeypatch.setenv("GAN2SHAPE_CHECKPOINT", str(other))  # the default one, which needs no word
+    shutil.move(tmp_path / "out" / "perceptual", tmp_path / "elsewhere")
+    assert "perceptual" in refused(capsys, *argv, "--perceptual", tmp_path / "out")
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------

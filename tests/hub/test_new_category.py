@@ -87,6 +87,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     shutil.copy(ROOT / "model_cards" / "cat.yaml", tmp_path / "model_cards")
     monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)  # of networks that are made anew
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAN2SHAPE_CHECKPOINT", "nobody/nothing")  # whose perceptual network would be taken along
     return tmp_path
 
 
