@@ -310,6 +310,9 @@ class CategoryConfig:
     """``face``: photographs are searched for a face, which is cut out as FFHQ's are; ``none``: the central square."""
     center_crop: int = 0
     """Side of the centre crop before resizing, of images of 256 pixels (the reference's data); 0: no crop."""
+    frame: tuple[float, float] = (1.0, 1.0)
+    """Height and width of the pictures in the generator's square, in parts of its side: (0.75, 1) for LSUN's cars,
+    which have black bars above and below. Photographs are cut to it, and nothing outside of it is the object's."""
     rotation_limit_deg: tuple[float, float] = (45.0, 20.0)
     """Largest |yaw|, |pitch| of turntables and view strips."""
     truncation: float = 0.7
@@ -327,6 +330,12 @@ class CategoryConfig:
         check(len(self.view_gaussian.mean) == 6, "view_gaussian", len(self.view_gaussian.mean), "6 numbers")
         check(len(self.light_gaussian.mean) == 4, "light_gaussian", len(self.light_gaussian.mean), "4 numbers")
         check(0 <= self.center_crop <= 256, "center_crop", self.center_crop, "0 (no crop) or up to 256 pixels")
+        check(
+            min(self.frame) > 0 and max(self.frame) == 1,
+            "frame",
+            self.frame,
+            "(height, width), the larger one 1 and the other above 0",
+        )
         choice("align", self.align, ("none", "face"))
         choice("default_preset", self.default_preset, tuple(self.schedules))
         check(0 <= self.truncation <= 1, "truncation", self.truncation, "between 0 and 1")

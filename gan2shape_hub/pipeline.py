@@ -321,7 +321,8 @@ class GAN2ShapePipeline(Pretrained):
         """The state before the first step, and the squares as sharp as they came ((3, P, P) each)."""
         given_masker = mask if callable(mask) and not isinstance(mask, Tensor) else None
         masks = None if given_masker else given_masks(mask, [item.cut for item in items], self.config)
-        targets, sources = make_targets(items, masks, self.generator, run, given_masker or self._masker())
+        turns = given_masker is None and self._turns_tell
+        targets, sources = make_targets(items, masks, self.generator, run, given_masker or self._masker(), turns)
         state = State(
             targets=targets,
             projection=LatentProjection(self.generator, self.config.projection),
@@ -331,6 +332,11 @@ class GAN2ShapePipeline(Pretrained):
             average=self.components["average_sheet"]() if "average_sheet" in self.components else None,
         )
         return state, sources
+
+    @property
+    def _turns_tell(self) -> bool:
+        """Whether objects are found by what the generator turns: where masks are used and no component makes them."""
+        return self.config.use_mask and "masker" not in self.components
 
     def _masker(self) -> Masker | None:
         """The component's answer; where it finds nothing, or there is none, the pretrained shape nets' own idea of the
@@ -377,12 +383,14 @@ class GAN2ShapePipeline(Pretrained):
         return results
 
     def _alpha(self, item: Item, source: Tensor, known: Tensor, mask: Any) -> Tensor | None:
-        """(M, M) where the object is: ``known`` (1, S, S) where the user or the photograph said so, else what the
-        masker component says of ``source`` (3, P, P), as sharp as that; None where there is next to no object, or
-        only the shape networks guess."""
+        """(M, M) where the object is: ``known`` (1, S, S) where the user, the photograph, the category's frame or the
+        generator's turns said so, else what the masker component says of ``source`` (3, P, P), as sharp as that; None
+        where there is next to no object, or only the shape networks guess."""
         if float(cover(known[None])) < MIN_COVER:
             return None
-        if mask is not None or (item.cut is not None and item.cut.square.mode == "RGBA"):
+        turned = item.cut is None and self._turns_tell and bool(self.config.projection.view_directions)
+        told = turned or min(self.config.frame) < 1 or mask is not None
+        if told or (item.cut is not None and item.cut.square.mode == "RGBA"):
             return known[0]
         if "masker" not in self.components:
             return None

@@ -14,14 +14,16 @@ from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.generator import Generator
 from gan2shape_hub.given_mask import check_cover, masker_answer
+from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.reading.arrays import plain_tensor
 from gan2shape_hub.records import Alignment, PreparedPhotograph, Sample, Targets
 from gan2shape_hub.report import InputReport
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.run import Run
 from gan2shape_hub.stages.align import align_photograph
-from gan2shape_hub.stages.mask import Masker
+from gan2shape_hub.stages.mask import MIN_COVER, TURNS_DEG, Masker, cover, mask_from_turns
 from gan2shape_hub.stages.prepare import MAX_PIXELS, MIN_SIDE, ImageSource, load_image, prepare_square
+from gan2shape_hub.stages.prior import ellipsoid_depth
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def prepare_photograph(
     label = label if path is None else f"'{path}'"
     how = config.align if align else "none"
     image = load_image(photograph, max_pixels=max_pixels, kept_pixels=kept_pixels, name=label)
-    alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment)
+    frame = config.frame if align else (1.0, 1.0)
+    alignment = align_photograph(image, how, config.image_size, face_index, label, config.alignment, frame)
     return PreparedPhotograph(alignment, path)
 
 
@@ -122,14 +125,49 @@ def latent_of(item: Any, generator: Generator) -> Tensor | None:
     return latent
 
 
+def within_frame(masks: Tensor, frame: tuple[float, float]) -> Tensor:
+    """``masks`` (..., H, W) without what lies outside the central ``frame`` (height, width, in parts of the sides)."""
+    inside = masks
+    for axis, part in zip((-2, -1), frame, strict=True):
+        length = masks.shape[axis]
+        distance = (torch.arange(length, device=masks.device) - (length - 1) / 2).abs() <= part * length / 2
+        inside = inside * (distance[:, None] if axis == -2 else distance)
+    return inside
+
+
+@torch.no_grad()
+def mask_of_latent(latent: Tensor, generator: Generator, run: Run) -> Tensor | None:
+    """(1, 1, S, S) where the object is in the generator's image of ``latent`` (1, D) or (1, L, D): what turns when the
+    latent is walked. None where the configuration knows no directions, or nothing turns."""
+    config = run.config
+    projection = LatentProjection(generator, config.projection)
+    if not projection.walks:
+        return None
+    reach = abs(config.projection.view_units[1]) * config.projection.view_step_limit
+    yaws = (torch.tensor(TURNS_DEG, device=latent.device) / config.camera.view_angle_deg).clamp(-reach, reach)
+    views = torch.stack((torch.zeros_like(yaws), yaws), 1)
+    walked = projection.walk(latent.float().expand(len(views), *latent.shape[1:]), views)
+    images = torch.cat([run.gan_image(generator, w[None], config.image_size) for w in (latent[0], *walked)])
+    images = images.float().clamp(-1, 1)
+    sheet = ellipsoid_depth(config).to(images)
+    mask = mask_from_turns(images[:1], images[1:], views, sheet, config.camera)
+    return mask if float(cover(mask)) >= MIN_COVER else None
+
+
 @torch.no_grad()
 def make_targets(
-    items: list[Item], masks: Tensor | None, generator: Generator, run: Run, masker: Masker | None = None
+    items: list[Item],
+    masks: Tensor | None,
+    generator: Generator,
+    run: Run,
+    masker: Masker | None = None,
+    turns: bool = False,
 ) -> tuple[Targets, list[Tensor]]:
     """The K images to explain, and their squares as sharp as they came ((3, P, P) each).
 
     Latents get the generator's image; photographs the average latent, until they are inverted. Object masks: the given
-    ``masks`` (K, 1, S, S), else an image's alpha channel, else what ``masker`` says, else the whole image.
+    ``masks`` (K, 1, S, S), else an image's alpha channel, else, of latents and if ``turns``, what the generator turns,
+    else what ``masker`` says, else the whole image.
     """
     config, dtype = run.config, generator.latent_mean.dtype
     sources, images, latents, originals, found_masks = [], [], [], [], []
@@ -147,9 +185,12 @@ def make_targets(
         own = prepared.mask if masks is None else masks[k : k + 1]
         if masks is not None:  # who gives one means it, whether the category uses masks or not
             check_cover(own)
+        if own is None and turns and item.cut is None:
+            own = mask_of_latent(latent, generator, run)
         if own is None and masker is not None:
             own = masker_answer(masker(image), config)
         own = torch.ones_like(image[:, :1]) if own is None else own.to(run.device)
+        own = within_frame(own, config.frame)
         if config.use_mask:
             check_cover(own)
         sources.append(prepared.source[0].to(run.device))

@@ -5,8 +5,8 @@ import pytest
 from gan2shape_hub.config import CategoryConfig, ConfigError
 from gan2shape_hub.presets import PRESETS, category_preset
 
-FACES = ("face", "face-ffhq", "cat", "synthetic-face")
-OBJECTS = ("car", "church", "horse")
+FACES = ("face", "face-ffhq", "cat", "synthetic-face", "animal-face")
+OBJECTS = ("car", "church", "horse", "animal")
 
 
 def iterations(schedule):

@@ -23,6 +23,7 @@ COMMANDS = {
     "folder": "a folder of photographs to a folder of reconstructions",
     "demo": "the page in a browser, on this machine",
     "train": "a generator to a finished checkpoint: turns, light, shape networks",
+    "get": "public StyleGAN2 weights, or your own, to a checkpoint folder",
     "convert": "StyleGAN2 checkpoints of other projects to a checkpoint folder",
     "card": "the model card of a checkpoint",
     "push": "a checkpoint folder to a repository of the Hugging Face Hub",

@@ -2,7 +2,9 @@
 
 Examples:
     gan2shape convert rosinality stylegan2-church.pt --category church --output checkpoints/church
+    gan2shape convert rosinality e4e_cars_encode.pt --category car --output checkpoints/car
     gan2shape convert nvidia afhqcat.pkl --category cat --space pca --output checkpoints/cat
+    gan2shape convert nvidia stylegan2-horse-config-f.pkl --category horse --space pca --output checkpoints/horse
     gan2shape convert gan2shape --stylegan2 stylegan2-celeba-config-e.pt \\
         --shape-nets celeba_pretrain.pth --view-mvn celeba_view_mvn.pth --light-mvn celeba_light_mvn.pth \\
         --category face --output checkpoints/celeba
@@ -18,6 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gan2shape_hub.arguments import user_path
+from gan2shape_hub.presets import PRESETS
 
 
 def _rosinality(args: argparse.Namespace) -> object:
@@ -73,7 +76,7 @@ def _common(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
 
 
 def _category(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", required=True, help="face, face-ffhq, cat, car, church, synthetic-face or horse")
+    parser.add_argument("--category", required=True, help=f"constants: {', '.join(PRESETS)}")
     parser.add_argument("--license", default="unknown", metavar="ID", help="licence of the weights, for the model card")
 
 
@@ -97,14 +100,14 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = main_parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
 
-    command = commands.add_parser("rosinality", help="a .pt of rosinality/stylegan2-pytorch (g_ema, d, latent_avg)")
+    command = commands.add_parser("rosinality", help="a .pt of rosinality/stylegan2-pytorch, or of pSp, e4e, ReStyle")
     command.add_argument("file", type=user_path, metavar="FILE.pt")
     command.add_argument("--size", type=int, help="image size; inferred, and checked where given")
     _category(command)
     _space(command)
     _common(command, _rosinality)
 
-    command = commands.add_parser("nvidia", help="a .pkl of stylegan2-ada-pytorch, or its state dict")
+    command = commands.add_parser("nvidia", help="a .pkl of stylegan2, stylegan2-ada or stylegan3, or a state dict")
     command.add_argument("file", type=user_path, metavar="FILE.pkl|.pt|.safetensors")
     command.add_argument("--size", type=int, help="image size; inferred, and checked where given")
     command.add_argument(

@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from gan2shape_hub import hub
     from gan2shape_hub.accelerator import make_accelerator
     from gan2shape_hub.atomic import atomic_file
+    from gan2shape_hub.presets import after_training
     from gan2shape_hub.training.context import Context
     from gan2shape_hub.training.program import choose, redo, run_program
 
@@ -101,7 +102,8 @@ def run(args: argparse.Namespace) -> None:
         # A strip of depth 0.14 at distance 1 has no bits to spare: the average sheet stays in float32.
         names = [name for name in made.components if name != "average_sheet"]
         dtypes = dict.fromkeys(names, getattr(torch, recipe.dtype))
-        hub.save_components(args.checkpoint, made.config, made.components, recipe=recipe.to_json(), dtype=dtypes)
+        config = after_training(made.config) if made.has_nets else made.config
+        hub.save_components(args.checkpoint, config, made.components, recipe=recipe.to_json(), dtype=dtypes)
         size = sum(f.stat().st_size for f in args.checkpoint.rglob("*") if f.is_file())
         log(f"wrote {args.checkpoint}, {size / 1e6:.1f} MB, after {(time.monotonic() - begun) / 60:.0f} minutes")
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from torch import nn
 
-from gan2shape_hub.cards import CardFacts, Figure, generate_card
+from gan2shape_hub.cards import CardFacts, Figure, Source, generate_card
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.hub.card import SAMPLES
+
+from .public import PublicWeights
 
 _METHOD = "https://github.com/XingangPan/GAN2Shape"
 
 
-def card(config: CategoryConfig, components: dict[str, nn.Module], report_lines: list[str]) -> str:
-    """README.md of a checkpoint; ``components`` by name, ``report_lines`` as ``Report.lines`` gives them."""
+def card(
+    config: CategoryConfig,
+    components: dict[str, nn.Module],
+    report_lines: list[str],
+    origin: PublicWeights | None = None,
+) -> str:
+    """README.md of a checkpoint; ``components`` by name, ``report_lines`` as ``Report.lines`` gives them, ``origin`` of
+    public weights."""
     start = (
         "Reconstructions start from the pretrained shape networks."
         if "depth_net" in components
@@ -20,12 +28,12 @@ def card(config: CategoryConfig, components: dict[str, nn.Module], report_lines:
     )
     other = config.license == "other"  # the Hub wants a name and a link beside it
     facts = CardFacts(
-        title=f"GAN2Shape: {config.category}",
+        title=f"GAN2Shape: {origin.title.lower() if origin else config.category}",
         category=config.category,
         name="path/to/this/folder",
         license=config.license,
-        license_name="see-source" if other else "",
-        license_link=_METHOD if other else "",
+        license_name=(origin.terms.name if origin else "see-source") if other else "",
+        license_link=(origin.terms.link if origin else _METHOD) if other else "",
         tags=("stylegan2", config.category),
         summary=f"{config.description}. A converted checkpoint: the networks are those of the files named below, their "
         "tensors checked one by one after conversion.",
@@ -41,9 +49,11 @@ def card(config: CategoryConfig, components: dict[str, nn.Module], report_lines:
             start,
         ),
         bias="The generator reproduces the make-up of its training images, and so does everything derived from it.",
-        training_data="That of the generator: see where the files came from. The conversion trains nothing.",
-        license_text=f"The licence of the source files holds for the converted weights ({config.license}); the code is "
-        "MIT.",
+        training_data=f"{origin.data if origin else 'That of the generator: see where the files came from.'} The "
+        "conversion trains nothing.",
+        sources=(Source("generator and discriminator", origin.address, origin.terms.title),) if origin else (),
+        license_text=f"The licence of the source files holds for the converted weights "
+        f"({f'{origin.terms.title}, not for commercial use' if origin else config.license}); the code is MIT.",
     )
     networks = {
         name: f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters"

@@ -1,31 +1,28 @@
-"""NVIDIA's stylegan2-ada-pytorch files (``.pkl``, or a state dict as ``.pt`` / ``.safetensors``) to components.
+"""NVIDIA's StyleGAN2 files to components: ``.pkl`` of stylegan2 (TensorFlow), stylegan2-ada-pytorch and stylegan3, or
+the latter two's state dicts as ``.pt`` / ``.safetensors``.
 
-StyleGAN2 networks of the stylegan3 repository have the same names and are read too; StyleGAN3 and conditional
-networks are refused. Weights are stored before equalised learning rate, as in rosinality's port; the differences are
-the names, activations clamped at ``conv_clamp``, and where the demodulation's constant is added.
+StyleGAN3 and conditional networks are refused.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
-from .components import with_space
+from . import checkpoint, tensorflow
+from .nvidia_networks import DEFAULT_CLAMP, convert_discriminator, convert_generator
 from .restricted_pickle import Network, load_network_pickle
-from .rosinality import MAPPING_GAIN, SQRT2, load_torch_file, strip_module_prefix
-from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
+from .rosinality import load_torch_file, strip_module_prefix
+from .tensorflow import GraphNetwork
+from .verify import ConversionError, Report, optional_discriminator
 
-DEFAULT_CLAMP = 256.0
-"""``conv_clamp`` of NVIDIA's training; a state dict does not say, a pickle does."""
 _GENERATORS = ("G_ema", "G")
 
 
@@ -44,11 +41,8 @@ def convert(
     ``space``: where step 2 moves latents, see ``components.with_space``.
     """
     category_preset(category)  # before reading a large file
-    generator, discriminator, report = read_file(path, size, conv_clamp)
-    generator, changes = with_space(generator, space)
-    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
-    return report
+    read = read_file(path, size, conv_clamp)
+    return checkpoint.write(read, category, output, license_id=license_id, space=space, overwrite=overwrite)
 
 
 def read_file(
@@ -59,28 +53,34 @@ def read_file(
     ``conv_clamp`` counts only for state dicts (None: no clamping). ConversionError in one sentence.
     """
     path = Path(path)
-    report = Report(source=f"{path.name} (NVIDIA, PyTorch)")
     data = _read(path)
     name = next((key for key in _GENERATORS if key in data), None)
     if name is None:
-        raise ConversionError(f"{path} has no generator (G_ema): it is not a stylegan2-ada-pytorch file.")
+        raise ConversionError(f"{path} has no generator (G_ema): it is no StyleGAN2 file of NVIDIA's.")
+    graph = isinstance(data[name], GraphNetwork)
+    report = Report(source=f"{path.name} (NVIDIA, {'TensorFlow' if graph else 'PyTorch'})")
     if name == "G":
         report.notes.append("The file has no G_ema: the raw generator G was taken.")
-    generator = convert_generator(data[name], report, f"{path} ({name})", conv_clamp)
+    generator = _generator(data[name], report, f"{path} ({name})", conv_clamp)
     if size is not None and size != generator.image_size:
         raise ConversionError(f"{path} makes images of {generator.image_size} pixels, not the {size} of --size.")
-    discriminator = None
-    if data.get("D") is not None:
-        discriminator = convert_discriminator(data["D"], report, f"{path} (D)", conv_clamp)
-        if discriminator.image_size != generator.image_size:
-            raise ConversionError(
-                f"{path} has a generator of {generator.image_size} and a discriminator of "
-                f"{discriminator.image_size} pixels: they do not belong together."
-            )
-    else:
-        report.notes.append("The file has no discriminator: feature losses will be off.")
+    network = data.get("D")
+    make = None if network is None else (lambda: _discriminator(network, report, f"{path} (D)", conv_clamp))
+    discriminator = optional_discriminator(make, generator, path, report)
     report.unused += sorted(str(key) for key in data if key not in (name, "D"))
     return generator, discriminator, report
+
+
+def _generator(network: Any, report: Report, where: str, clamp: float | None) -> StyleGAN2Generator:
+    if isinstance(network, GraphNetwork):
+        return tensorflow.convert_generator(network, report, where)
+    return convert_generator(network, report, where, clamp)
+
+
+def _discriminator(network: Any, report: Report, where: str, clamp: float | None) -> StyleGAN2Discriminator:
+    if isinstance(network, GraphNetwork):
+        return tensorflow.convert_discriminator(network, report, where)
+    return convert_discriminator(network, report, where, clamp)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -93,8 +93,10 @@ def _read(path: Path) -> dict[str, Any]:
             raise ConversionError(f"{path} holds a {type(data).__name__}, expected a state dict.")
         return data if any(isinstance(data.get(key), dict) for key in (*_GENERATORS, "D")) else _group(data, path)
     data = load_network_pickle(path)
-    if isinstance(data, Network):
+    if isinstance(data, (Network, GraphNetwork)):
         return {"G_ema": data}
+    if isinstance(data, (tuple, list)) and len(data) == 3 and all(isinstance(one, GraphNetwork) for one in data):
+        return dict(zip(("G", "D", "G_ema"), data, strict=True))
     if not isinstance(data, dict):
         raise ConversionError(f"{path} holds a {type(data).__name__}, expected a dictionary with G_ema and D.")
     return data
@@ -128,168 +130,3 @@ def _group(flat: dict[str, Any], path: Path) -> dict[str, Any]:
     if not groups:
         raise ConversionError(f"{path} holds no tensors.")
     return groups
-
-
-def _tensors(network: Any, where: str) -> Tensors:
-    if isinstance(network, Network):
-        return Tensors(network.tensors(), where)
-    if isinstance(network, dict):
-        return Tensors(strip_module_prefix(network), where)
-    raise ConversionError(f"{where} is a {type(network).__name__}, expected a network.")
-
-
-def _clamp(network: Any, default: float | None, where: str) -> float | None:
-    """The one ``conv_clamp`` of all layers of a pickled network; the default for a state dict."""
-    if not isinstance(network, Network):
-        return default
-    # The residual connections of a discriminator have none, by design.
-    values = {
-        module.state["conv_clamp"]
-        for name, module in network.modules()
-        if "conv_clamp" in module.state and not name.endswith(".skip")
-    }
-    if len(values) > 1:
-        raise ConversionError(f"{where} clamps its layers differently ({values}): this is not supported.")
-    value = values.pop() if values else None
-    return None if value is None else float(value)
-
-
-def _refuse_others(t: Tensors, network: Any, where: str) -> None:
-    if any(name.startswith(("synthesis.input.", "synthesis.L0_")) for name in t.tensors):
-        raise ConversionError(f"{where} is a StyleGAN3 network: only StyleGAN2 networks can be converted.")
-    conditional = any(name.startswith(("mapping.embed.",)) for name in t.tensors)
-    if isinstance(network, Network):
-        conditional |= bool(network.attribute("c_dim", 0))
-    if conditional:
-        raise ConversionError(
-            f"{where} is a conditional network (c_dim > 0): only unconditional ones can be converted."
-        )
-
-
-def _resolutions(names: list[str], pattern: str, where: str) -> list[int]:
-    found = sorted({int(m[1]) for name in names if (m := re.match(pattern, name))})
-    if not found or found != [4 * 2**i for i in range(len(found))]:
-        raise ConversionError(f"{where} has no complete StyleGAN2 network: its blocks are {found or 'missing'}.")
-    return found
-
-
-def convert_generator(
-    network: Any, report: Report, where: str, conv_clamp: float | None = DEFAULT_CLAMP
-) -> StyleGAN2Generator:
-    """Generator of a pickled network or a state dict of its names."""
-    t = _tensors(network, where)
-    _refuse_others(t, network, where)
-    sizes = _resolutions(list(t.tensors), r"synthesis\.b(\d+)\.", where)
-    t.check_kernels("resample_filter", lambda name: 1.0)
-    for size in sizes:
-        if f"synthesis.b{size}.torgb.weight" not in t or f"synthesis.b{size}.skip.weight" in t:
-            raise ConversionError(f"{where} is not of the skip architecture: only that one can be converted.")
-    latent_dim = t.shape("mapping.fc0.weight")[0]
-    layers = 1
-    while f"mapping.fc{layers}.weight" in t:
-        layers += 1
-    channels = [t.shape(f"synthesis.b{size}.conv1.weight")[0] for size in sizes]
-    generator = StyleGAN2Generator(
-        sizes[-1],
-        channels=channels,
-        latent_dim=latent_dim,
-        mapping_layers=layers,
-        conv_clamp=_clamp(network, conv_clamp, where),
-        demod_eps_per_fan_in=True,
-    )
-    new: dict[str, Tensor] = {"latent_mean": torch.zeros(latent_dim)}
-    for i in range(layers):
-        gain = MAPPING_GAIN
-        if isinstance(network, Network):
-            gain = float(network.attribute(f"mapping.fc{i}.bias_gain", MAPPING_GAIN))
-        weight = t.take(f"mapping.fc{i}.weight", (latent_dim, latent_dim))
-        new[f"mapping.layers.{i}.weight"] = weight * (gain / math.sqrt(latent_dim))
-        new[f"mapping.layers.{i}.bias"] = t.take(f"mapping.fc{i}.bias", (latent_dim,)) * gain
-    new["const"] = t.take("synthesis.b4.const", (channels[0], 4, 4))
-    layer = 0
-    for level, size in enumerate(sizes):
-        c_out = channels[level]
-        for name in ("conv1",) if level == 0 else ("conv0", "conv1"):
-            c_in = channels[level - 1] if name == "conv0" else c_out
-            old, ours = f"synthesis.b{size}.{name}", f"convs.{layer}"
-            new[f"{ours}.weight"] = t.take(f"{old}.weight", (c_out, c_in, 3, 3)) / math.sqrt(9 * c_in)
-            new[f"{ours}.bias"] = t.take(f"{old}.bias", (c_out,)) * SQRT2
-            if f"{old}.noise_const" in t:
-                new[f"{ours}.noise"] = t.take(f"{old}.noise_const", (size, size))
-                new[f"{ours}.noise_strength"] = t.take(f"{old}.noise_strength").reshape(()) * SQRT2
-            else:  # trained with use_noise=False
-                new[f"{ours}.noise"], new[f"{ours}.noise_strength"] = torch.zeros(size, size), torch.zeros(())
-            new |= _affine(t, old, ours, c_in, latent_dim)
-            layer += 1
-        old, ours = f"synthesis.b{size}.torgb", f"to_rgbs.{level}"
-        rgb = t.shape(f"{old}.weight")[0]
-        if rgb != 3:
-            raise ConversionError(f"{where} makes images of {rgb} channels: only RGB can be converted.")
-        # the style's 1 / sqrt(in) is folded into the weight it multiplies
-        new[f"{ours}.weight"] = t.take(f"{old}.weight", (3, c_out, 1, 1))[:, :, 0, 0] / math.sqrt(c_out)
-        new[f"{ours}.bias"] = t.take(f"{old}.bias", (3,))
-        new |= _affine(t, old, ours, c_out, latent_dim)
-    load_strictly(generator, new, where)
-    mean = t.take("mapping.w_avg") if "mapping.w_avg" in t else None
-    set_latent_mean(generator, mean, report, "mapping.w_avg")
-    report.unused += [f"G.{name}" for name in t.unused()]
-    return generator
-
-
-def _affine(t: Tensors, old: str, ours: str, channels: int, latent_dim: int) -> dict[str, Tensor]:
-    return {
-        f"{ours}.style.weight": t.take(f"{old}.affine.weight", (channels, latent_dim)) / math.sqrt(latent_dim),
-        f"{ours}.style.bias": t.take(f"{old}.affine.bias", (channels,)),
-    }
-
-
-def convert_discriminator(
-    network: Any, report: Report, where: str, conv_clamp: float | None = DEFAULT_CLAMP
-) -> StyleGAN2Discriminator:
-    """Discriminator of a pickled network or a state dict of its names."""
-    t = _tensors(network, where)
-    if any(name.startswith("mapping.") for name in t.tensors):
-        raise ConversionError(
-            f"{where} is a conditional network (c_dim > 0): only unconditional ones can be converted."
-        )
-    _refuse_others(t, network, where)
-    sizes = _resolutions(list(t.tensors), r"b(\d+)\.", where)
-    t.check_kernels("resample_filter", lambda name: 1.0)
-    residual = all(f"b{size}.skip.weight" in t for size in sizes[1:]) and "b4.fromrgb.weight" not in t
-    if len(sizes) < 2 or not residual:
-        raise ConversionError(f"{where} is not of the residual architecture: only that one can be converted.")
-    top = t.shape("b4.conv.weight")[0]
-    channels = [top] + [t.shape(f"b{size}.conv0.weight")[0] for size in sizes[1:]]
-    mbstd = t.shape("b4.conv.weight")[1] - top
-    group = network.attribute("b4.mbstd.group_size", 4) if isinstance(network, Network) else 4
-    discriminator = StyleGAN2Discriminator(
-        sizes[-1],
-        channels=channels,
-        conv_clamp=_clamp(network, conv_clamp, where),
-        mbstd_group=2**20 if group is None else int(group),  # None: the whole batch is one group
-        mbstd_channels=max(mbstd, 0),
-    )
-    first = f"b{sizes[-1]}.fromrgb"
-    new = {
-        "from_rgb.weight": t.take(f"{first}.weight", (channels[-1], 3, 1, 1)) * (SQRT2 / math.sqrt(3)),
-        "from_rgb.bias": t.take(f"{first}.bias", (channels[-1],)) * SQRT2,
-    }
-    for i, level in enumerate(range(len(sizes) - 1, 0, -1)):
-        old, block, c_in, c_out = f"b{sizes[level]}", f"blocks.{i}", channels[level], channels[level - 1]
-        scale = 1 / math.sqrt(9 * c_in)
-        new[f"{block}.conv1.weight"] = t.take(f"{old}.conv0.weight", (c_in, c_in, 3, 3)) * (SQRT2 * scale)
-        new[f"{block}.conv1.bias"] = t.take(f"{old}.conv0.bias", (c_in,)) * SQRT2
-        # sqrt 2 of the activation and sqrt 1/2 of the residual sum cancel
-        new[f"{block}.conv2.weight"] = t.take(f"{old}.conv1.weight", (c_out, c_in, 3, 3)) * scale
-        new[f"{block}.conv2.bias"] = t.take(f"{old}.conv1.bias", (c_out,))
-        new[f"{block}.skip.weight"] = t.take(f"{old}.skip.weight", (c_out, c_in, 1, 1)) / math.sqrt(2 * c_in)
-    weight = t.take("b4.conv.weight", (top, top + mbstd, 3, 3))
-    new["final_conv.weight"] = weight * (SQRT2 / math.sqrt(9 * (top + mbstd)))
-    new["final_conv.bias"] = t.take("b4.conv.bias", (top,)) * SQRT2
-    new["final_linear.weight"] = t.take("b4.fc.weight", (top, 16 * top)) / math.sqrt(16 * top) * SQRT2
-    new["final_linear.bias"] = t.take("b4.fc.bias", (top,)) * SQRT2
-    new["logit.weight"] = t.take("b4.out.weight", (1, top)) / math.sqrt(top)
-    new["logit.bias"] = t.take("b4.out.bias", (1,))
-    load_strictly(discriminator, new, where)
-    report.unused += [f"D.{name}" for name in t.unused()]
-    return discriminator

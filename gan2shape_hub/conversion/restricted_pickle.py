@@ -2,7 +2,7 @@
 
 A pickle is a small program that may call any importable function. NVIDIA's files need a handful; this unpickler knows
 those names, answers each with a harmless stand-in of its own, and refuses every other name. The Python source
-that the files carry (``module_src``) is never executed; constructors are never called.
+that the files carry (``module_src``, ``build_module_src``) is never executed; constructors are never called.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import collections
 import io
 import math
 import pickle
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import numpy_records
 from .pickle_program import check_program, check_storage
 from .verify import ConversionError
 
@@ -75,24 +75,33 @@ class Network:
         return value if isinstance(value, dict) else {}
 
 
+@dataclass
+class GraphNetwork:
+    """A network of dnnlib's TensorFlow library, not built: how its graph was made, and the values of its variables."""
+
+    build_func_name: str = ""
+    static_kwargs: dict[str, Any] = field(default_factory=dict)
+    components: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        self.build_func_name = str(state["build_func_name"])
+        self.static_kwargs, self.components = dict(state["static_kwargs"]), dict(state.get("components", {}))
+        self.variables = {str(name): value for name, value in state["variables"]}
+
+    def parts(self) -> list[tuple[str, GraphNetwork]]:
+        """Itself under an empty name, and its components with theirs and a slash; those have none of their own."""
+        found = [(f"{name}/", part) for name, part in self.components.items() if isinstance(part, GraphNetwork)]
+        if any(part.components for _, part in found):
+            raise ConversionError("a network in the pickle has components in its components.")
+        return [("", self), *found]
+
+
 class _EasyDict(dict):
     """Stands in for ``dnnlib.util.EasyDict``, a dictionary with attribute access."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
-
-
-class _NumpyType:
-    """Stands in for ``numpy.dtype``: keeps the type's name only."""
-
-    def __init__(self, name: str = "", *_: Any) -> None:
-        self.name = name
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-_NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u1": "<B", "b1": "<?"}
 
 
 def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
@@ -126,51 +135,40 @@ def _stand_ins(size: int) -> dict[tuple[str, str], Any]:
     def rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
         return data
 
-    def numpy_scalar(kind: _NumpyType, data: bytes = b"") -> Any:
-        if kind.name not in _NUMPY_FORMATS:
-            raise ConversionError(f"a numpy value of type {kind.name!r} in the pickle is not supported.")
-        return struct.unpack(_NUMPY_FORMATS[kind.name], data)[0]
-
     def encode(text: str, encoding: str) -> bytes:  # how bytes are written in the oldest protocols
         if encoding != "latin1":
             raise ConversionError("bytes in the pickle are not written as Python writes them.")
         return text.encode("latin1")
 
     easy_dict = type("EasyDict", (_EasyDict,), {})
-    numpy_type = type("NumpyType", (_NumpyType,), {})
     return {
+        **numpy_records.stand_ins(size),
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): reconstruct_persistent_obj,
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
         ("torch.storage", "_load_from_bytes"): load_from_bytes,
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("dnnlib.util", "EasyDict"): easy_dict,
+        ("dnnlib.tflib.network", "Network"): type("GraphNetwork", (GraphNetwork,), {}),
         ("builtins", "set"): set,
         ("__builtin__", "set"): set,
         ("_codecs", "encode"): encode,
-        ("numpy", "dtype"): numpy_type,
-        ("numpy.core.multiarray", "scalar"): numpy_scalar,
-        ("numpy._core.multiarray", "scalar"): numpy_scalar,
     }
 
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: Any, size: int) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="latin1")  # what Python 2 wrote
         self._known = _stand_ins(size)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._known:
             return self._known[module, name]
-        if module.startswith("dnnlib.tflib"):
-            raise RefusedGlobal(
-                "it is a TensorFlow-era StyleGAN pickle: convert it with NVIDIA's legacy.py to the PyTorch format first"
-            )
         raise RefusedGlobal(f"it asks for {module}.{name}, which is not one of the names that network pickles need")
 
 
 def load_network_pickle(path: str | Path) -> Any:
-    """Contents of a stylegan2-ada-pytorch ``.pkl``: containers, numbers, tensors and ``Network`` stand-ins.
+    """Contents of a network ``.pkl``: containers, numbers, tensors, `Network` and `GraphNetwork` stand-ins.
 
     ConversionError in one sentence where the file is missing, damaged, or asks for any name but the admitted ones.
     """

@@ -1,5 +1,6 @@
 """rosinality/stylegan2-pytorch files (``.pt`` with ``g_ema``, ``d``, ``latent_avg``) to components.
 
+Encoders that were trained with such a generator (pSp, e4e, ReStyle) carry it as their ``decoder``, and are read for it.
 That port stores weights before equalised learning rate; here every constant gain is folded in (see
 ``models/stylegan2.py``). Sizes and widths are read off the tensors.
 """
@@ -20,13 +21,26 @@ from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
-from .components import with_space
+from . import checkpoint, numpy_records
+from .numpy_records import as_tensor
 from .pickle_program import check_torch_file
-from .verify import ConversionError, Report, Tensors, configure, finish, load_strictly, set_latent_mean
+from .verify import (
+    ConversionError,
+    Report,
+    Tensors,
+    load_strictly,
+    mapping_width,
+    optional_discriminator,
+    set_latent_mean,
+)
 
 MAPPING_GAIN = 0.01
 """Learning rate multiplier of the mapping network."""
 SQRT2 = math.sqrt(2)
+
+
+class OtherFile(ConversionError):
+    """A readable file without a generator of this format."""
 
 
 def convert(
@@ -43,11 +57,8 @@ def convert(
     ``space``: where step 2 moves latents, see ``components.with_space``.
     """
     category_preset(category)  # before reading a large file
-    generator, discriminator, report = read_file(path, size)
-    generator, changes = with_space(generator, space)
-    components = {"generator": generator, **({"discriminator": discriminator} if discriminator else {})}
-    finish(output, configure(category, generator, license_id, **changes), components, report, overwrite)
-    return report
+    read = read_file(path, size)
+    return checkpoint.write(read, category, output, license_id=license_id, space=space, overwrite=overwrite)
 
 
 def load_torch_file(path: str | Path) -> Any:
@@ -58,7 +69,10 @@ def load_torch_file(path: str | Path) -> Any:
     try:
         check_torch_file(path)
         # Training checkpoints of rosinality carry their command line as an (inert) Namespace.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        numpy_names = [
+            (stand_in, ".".join(name)) for name, stand_in in numpy_records.stand_ins(path.stat().st_size).items()
+        ]
+        with torch.serialization.safe_globals([argparse.Namespace, *numpy_names]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ConversionError as error:
         raise ConversionError(f"{path} was refused: {error}") from None
@@ -89,32 +103,47 @@ def read_file(
         raise ConversionError(f"{path} holds a {type(data).__name__}, expected a dictionary with g_ema and d.")
     if "input.input" in strip_module_prefix(data):  # the state dict of a generator alone
         data = {"g_ema": data}
+    elif isinstance(data.get("state_dict"), dict):
+        data = _decoder(data, report)
     entry = next((key for key in ("g_ema", "g") if isinstance(data.get(key), dict)), None)
     if entry is None:
-        raise ConversionError(f"{path} has no g_ema: it is not a rosinality StyleGAN2 file.")
+        raise OtherFile(f"{path} has no g_ema: it is not a rosinality StyleGAN2 file.")
     if entry == "g":
         report.notes.append("The file has no g_ema: the raw generator g was taken.")
     generator = convert_generator(data[entry], report, f"{path} ({entry})")
     if size is not None and size != generator.image_size:
         raise ConversionError(f"{path} makes images of {generator.image_size} pixels, not the {size} of --size.")
-    set_latent_mean(generator, _latent_mean(data), report, "latent_avg")
-    discriminator = None
-    if isinstance(data.get("d"), dict):
-        discriminator = convert_discriminator(data["d"], report, f"{path} (d)")
-        if discriminator.image_size != generator.image_size:
-            raise ConversionError(
-                f"{path} has a generator of {generator.image_size} and a discriminator of "
-                f"{discriminator.image_size} pixels: they do not belong together."
-            )
-    else:
-        report.notes.append("The file has no discriminator: feature losses will be off.")
+    set_latent_mean(generator, _latent_mean(data, report), report, "latent_avg")
+    state = data.get("d")
+    make = (lambda: convert_discriminator(state, report, f"{path} (d)")) if isinstance(state, dict) else None
+    discriminator = optional_discriminator(make, generator, Path(path), report)
     report.unused += sorted(str(key) for key in data if key not in (entry, "d", "latent_avg"))
     return generator, discriminator, report
 
 
-def _latent_mean(data: dict[str, Any]) -> Tensor | None:
-    value = data.get("latent_avg")
-    return value.detach().float() if isinstance(value, Tensor) else None
+def _decoder(data: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The generator in the checkpoint of an encoder (pSp, e4e, ReStyle), as a file of its own would hold it."""
+    states: dict[str, dict[str, Any]] = {}
+    for name, value in strip_module_prefix(data["state_dict"]).items():
+        part, _, rest = name.partition(".")
+        states.setdefault(part, {})[rest] = value
+    if "decoder" not in states:
+        return data
+    report.notes.append("The file is an encoder's, of which the generator (decoder) was taken.")
+    report.unused += sorted(set(states) - {"decoder"})
+    others = {key: value for key, value in data.items() if key not in ("state_dict", "d")}
+    return {**others, "g_ema": states["decoder"]}
+
+
+def _latent_mean(data: dict[str, Any], report: Report) -> Tensor | None:
+    """The file's ``latent_avg``; of encoders, which have one a layer, the mean."""
+    value = as_tensor(data.get("latent_avg"))
+    if value is None:
+        return None
+    rows = value.detach().float().reshape(-1, value.shape[-1] if value.ndim else 1)
+    if (rows - rows[0]).abs().max() > 1e-4:
+        report.notes.append("latent_avg differs among the layers: the mean of them was taken.")
+    return rows.mean(0)
 
 
 def convert_generator(state: dict[str, Any], report: Report, where: str) -> StyleGAN2Generator:
@@ -127,7 +156,7 @@ def convert_generator(state: dict[str, Any], report: Report, where: str) -> Styl
     styles = sorted(int(m[1]) for n in t.tensors if (m := re.fullmatch(r"style\.(\d+)\.weight", n)))
     if not styles or styles != list(range(styles[0], styles[0] + len(styles))):
         raise ConversionError(f"{where} has no complete mapping network (style.N.weight).")
-    latent_dim = t.shape(f"style.{styles[0]}.weight")[0]
+    latent_dim = mapping_width(t, [f"style.{n}.weight" for n in styles])
     levels = 1
     while f"to_rgbs.{levels - 1}.bias" in t:
         levels += 1

@@ -16,13 +16,22 @@ from gan2shape_hub.generator import Generator, sample_latents
 from gan2shape_hub.hub import load_components, save_components
 from gan2shape_hub.hub.card import SAMPLES
 from gan2shape_hub.hub.layout import CHECKPOINT_FILES, INDEX
+from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
+from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.presets import category_preset
 
 from .card import card
+from .numpy_records import as_tensor
+from .public import PublicWeights
+from .samples import frame_of, sample_images, sample_sheet
 
 
 class ConversionError(ValueError):
     """A file cannot be converted; the message is one sentence that says which file and why."""
+
+
+class UnsupportedNetwork(ConversionError):
+    """A network is whole, and of a kind that has no counterpart here."""
 
 
 @dataclass
@@ -67,15 +76,24 @@ def finish(
     components: dict[str, nn.Module],
     report: Report,
     overwrite: bool = False,
+    origin: PublicWeights | None = None,
 ) -> None:
     """Write the checkpoint, load it back, compare every tensor, sample ``samples.png``, then rename it into place.
 
+    Bars around all samples, as around LSUN's cars, become the configuration's ``frame``. ``origin`` is for the card.
     ConversionError where the samples are not finite or a tensor changed on the way.
     """
     output = Path(output)
     check_output(output, overwrite)  # before minutes of work
-    text = card(config, components, report.lines())
-    grid = sample_grid(components["generator"], config.truncation)
+    images = sample_images(components["generator"], config.truncation)
+    if not torch.isfinite(images).all():
+        raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
+    frame = frame_of(images)
+    if min(frame) < 1:
+        config = dataclasses.replace(config, frame=frame)
+        height, width = frame
+        report.notes.append(f"Its pictures fill {height:.0%} of the square's height and {width:.0%} of its width.")
+    text = card(config, components, report.lines(), origin)
     try:
         with atomic_folder(output, own=CHECKPOINT_FILES) as part:
             save_components(part, config, components, card=text)
@@ -85,7 +103,7 @@ def finish(
                     "config.json did not come back as it was written: this is a bug, please report it."
                 )
             compare(components, loaded)
-            grid.save(part / SAMPLES)
+            sample_sheet(images).save(part / SAMPLES)
     except OSError as error:  # one sentence already
         raise ConversionError(str(error)) from None
 
@@ -105,21 +123,6 @@ def compare(written: dict[str, nn.Module], loaded: dict[str, nn.Module]) -> None
             raise ConversionError(f"tensor {name}.{extra[0]} appeared on the way: please report it.")
 
 
-@torch.no_grad()
-def sample_grid(generator: Generator, truncation: float, rows: int = 3, columns: int = 4, seed: int = 0):
-    """A PIL image of ``rows`` x ``columns`` samples (z from ``seed``, truncated); ConversionError unless all finite."""
-    from PIL import Image
-
-    w = sample_latents(generator, rows * columns, torch.Generator().manual_seed(seed), truncation)
-    images = torch.cat([generator(one) for one in w.split(1)])
-    if not torch.isfinite(images).all():
-        raise ConversionError("the converted generator makes images that are not finite: the file's weights are bad.")
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
-    size = pixels.shape[-1]
-    sheet = pixels.view(rows, columns, 3, size, size).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3)
-    return Image.fromarray(sheet.numpy())
-
-
 def set_latent_mean(generator: Generator, stored: Tensor | None, report: Report, name: str) -> None:
     """Fill ``latent_mean`` with the file's, or with the mean of 65,536 mapped latents (seed 0) where it has none."""
     if stored is not None:
@@ -137,7 +140,7 @@ class Tensors:
 
     def __init__(self, tensors: dict[str, Tensor], where: str) -> None:
         self.where = where
-        self.tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
+        self.tensors = {k: t for k, v in tensors.items() if (t := as_tensor(v)) is not None}
         self.taken: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -166,12 +169,47 @@ class Tensors:
         for name in [n for n in self.tensors if n.endswith(suffix)]:
             kernel = self.take(name)
             if kernel.shape != (4, 4) or not torch.allclose(kernel, expected * gain(name), atol=1e-5):
-                raise ConversionError(
+                raise UnsupportedNetwork(
                     f"{self.where}: filter {name} is not [1, 3, 3, 1]: networks with other filters are not supported."
                 )
 
     def unused(self) -> list[str]:
         return sorted(set(self.tensors) - self.taken)
+
+
+def mapping_width(t: Tensors, names: list[str]) -> int:
+    """Numbers of a latent, of the mapping network's weights (out, in) called ``names``; UnsupportedNetwork where its
+    layers differ in width."""
+    shapes = [t.shape(name) for name in names]
+    widths = [shapes[0][-1], *(shape[0] for shape in shapes)]
+    if len(set(widths)) > 1:
+        raise UnsupportedNetwork(
+            f"{t.where} maps latents z of {widths[0]} numbers through {', '.join(map(str, widths[1:-1]))} to w of "
+            f"{widths[-1]}: only networks in which all have as many can be converted."
+        )
+    return widths[0]
+
+
+def optional_discriminator(
+    make: Callable[[], StyleGAN2Discriminator] | None, generator: StyleGAN2Generator, path: Path, report: Report
+) -> StyleGAN2Discriminator | None:
+    """What ``make`` gives (None: the file has none), or None with a note where it is of an unsupported kind: runs can
+    do without. ConversionError where it is damaged, or for images of another size than the generator's."""
+    if make is None:
+        report.notes.append("The file has no discriminator: feature losses will be off.")
+        return None
+    try:
+        discriminator = make()
+    except UnsupportedNetwork as error:
+        reason = str(error).replace(str(path), path.name)  # the card is for others
+        report.notes.append(f"The discriminator was left out, so that feature losses will be off: {reason}")
+        return None
+    if discriminator.image_size != generator.image_size:
+        raise ConversionError(
+            f"{path} has a generator of {generator.image_size} and a discriminator of {discriminator.image_size} "
+            "pixels: they do not belong together."
+        )
+    return discriminator
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], where: str) -> None:

@@ -197,7 +197,7 @@ def _explained(
         )
     if isinstance(error, OfflineModeIsEnabled):
         return CheckpointError(f"'{name}' cannot be had while HF_HUB_OFFLINE is set: unset it.")
-    if isinstance(error, OSError) and error.errno in _NO_PLACE:
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
         return CheckpointError(
             f"'{name}' cannot be stored in {cache_dir or constants.HF_HUB_CACHE} ({error.strerror}): free some space "
             "or mend its permissions, or choose another place with cache_dir= or HF_HOME; what has arrived is kept."
@@ -206,7 +206,16 @@ def _explained(
     return CheckpointError(f"'{name}' cannot be had ({reason}): try again, or with force_download=True.")
 
 
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT)
+NO_PLACE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENOENT,
+)
 
 
 def variants_in(folder: Path) -> list[str | None]:

@@ -49,8 +49,10 @@ def align_photograph(
     face_index: int | None = None,
     name: str = "image",
     config: AlignConfig = DEFAULT,
+    frame: tuple[float, float] = (1.0, 1.0),
 ) -> Alignment:
-    """``align_face`` where ``how`` (``CategoryConfig.align``) is "face", else ``align_center``.
+    """``align_face`` where ``how`` (``CategoryConfig.align``) is "face", else ``align_center``, or ``align_frame``
+    where there is a ``frame`` (``CategoryConfig.frame``) that is no square.
 
     InputError: see ``align_face``; and a ``face_index`` where faces are not looked for.
     """
@@ -60,7 +62,7 @@ def align_photograph(
         raise InputError(
             "face_index chooses a face, but faces are not looked for here: leave it out.", code="no-such-face"
         )
-    return align_center(photograph)
+    return align_center(photograph) if min(frame) == 1 else align_frame(photograph, frame)
 
 
 def align_face(
@@ -129,6 +131,19 @@ def align_center(photograph: Image.Image, *, center_crop: int = 0) -> Alignment:
     left, top = (width - side) // 2, (height - side) // 2
     matrix = np.array([[side, 0.0, left], [0.0, side, top]], dtype=np.float64)
     return Alignment(photograph, photograph.crop((left, top, left + side, top + side)), matrix)
+
+
+def align_frame(photograph: Image.Image, frame: tuple[float, float]) -> Alignment:
+    """The largest central part of the proportions of ``frame`` (height, width, in parts of the square's side), pixel
+    for pixel, in a square that is black around it: for generators of pictures that are no squares."""
+    side = int(min(photograph.height / frame[0], photograph.width / frame[1]))
+    height, width = (min(round(side * part), there) for part, there in zip(frame, photograph.size[::-1], strict=True))
+    left, top = (photograph.width - side) // 2, (photograph.height - side) // 2
+    x, y = (side - width) // 2, (side - height) // 2
+    square = Image.new("RGB", (side, side)).convert(photograph.mode)
+    square.paste(photograph.crop((left + x, top + y, left + x + width, top + y + height)), (x, y))
+    matrix = np.array([[side, 0.0, left], [0.0, side, top]], dtype=np.float64)
+    return Alignment(photograph, square, matrix)
 
 
 def find_faces(photograph: Image.Image, config: AlignConfig = DEFAULT) -> list[tuple[Face, np.ndarray]]:

@@ -20,7 +20,7 @@ from gan2shape_hub.presets import category_preset
 
 ROOT = Path(__file__).parents[2]
 CARDS = ROOT / "model_cards"
-NAMES = ("face", "cat", "car", "church", "synthetic-face")
+NAMES = ("face", "cat", "car", "church", "synthetic-face", "horse", "animal", "animal-face", "face-ffhq")
 
 
 def script(name: str):

@@ -25,7 +25,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from gan2shape_hub import hub
-from gan2shape_hub.cli import convert
+from gan2shape_hub.cli import convert, get, push, reconstruct, train
 from gan2shape_hub.models import shape_nets
 from gan2shape_hub.models.latent_projection import LatentProjection
 from gan2shape_hub.models.shape import ShapeNets
@@ -87,6 +87,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     shutil.copy(ROOT / "model_cards" / "cat.yaml", tmp_path / "model_cards")
     monkeypatch.setattr(shape_nets, "default_width", lambda size: 8)  # of networks that are made anew
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAN2SHAPE_CHECKPOINT", "nobody/nothing")  # whose perceptual network would be taken along
     return tmp_path
 
 
@@ -110,11 +111,10 @@ def trained_in_no_time(folder: Path) -> None:
 
 
 IN_CLIENT = """
-import os, sys
+import os
 os.chdir(folder)
-sys.path.insert(0, scripts)
-import push_to_hub
-result = push_to_hub.main(arguments)
+from gan2shape_hub.cli import push
+result = push.main(arguments)
 """
 DEMO = """
 from gan2shape_hub.demo.shelf import Shelf, listed_checkpoints
@@ -127,27 +127,28 @@ with shelf.use(shelf.default) as pipeline:
 def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
     folder = clone / "checkpoints" / "cat"
 
-    # 1. convert, and the folder works
-    assert script("convert_checkpoint").main(command("convert_checkpoint", "rosinality")) == 0
+    # 1. get, and the folder works
+    assert get.main(command("get --list")) == 0
+    assert " cat " in f" {capsys.readouterr().out}".replace("\n", " ")
+    assert get.parser().parse_args(command("get cat")).accept_licence
+    assert get.main(command("get stylegan2-cat.pt")) == 0
     config, components = hub.load_components(folder)
     assert config.projection.space == "pca"
     assert sorted(components) == ["discriminator", "generator"]
-    for other in ("nvidia", "gan2shape"):
-        assert convert.parser().parse_args(command("convert_checkpoint", other)).category == "cat"
-    for key in re.findall(r"^\| (`.*?`(?:, `.*?`)*) \|", PAGE, re.MULTILINE):
+    assert convert.parser().parse_args(command("convert gan2shape")).category == "cat"
+    for key in re.findall(r"^\| (`.*?`(?:, `.*?`)*) \|", PAGE.partition("| key | is |")[2], re.MULTILINE):
         for name in re.findall(r"`(.*?)`", key):
             value = dataclasses.asdict(config)
             for part in name.split("."):
                 value = value[part]
     shorten(folder)
-    reconstruct = script("reconstruct")
     assert reconstruct.main([*command("reconstruct", "out/ellipsoid"), "--no-turntable", "--quiet"]) == 0
     assert (clone / "out" / "ellipsoid" / "mesh.glb").exists()
 
     # 2. train: the arguments are understood (a folder that is not there is refused only after that)
-    arguments = command("train.py", "--work")
+    arguments = command("gan2shape train", "--work")
     assert arguments[0] == "checkpoints/cat"
-    assert script("train").main(["checkpoints/absent", *arguments[1:], "--device", "cpu"]) == 1
+    assert train.main(["checkpoints/absent", *arguments[1:], "--device", "cpu"]) == 1
     trained_in_no_time(folder)
 
     # 3. fit the Gaussians, either way
@@ -183,7 +184,7 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 
     # 6. publish
     capsys.readouterr()
-    assert script("push_to_hub").main(command("push_to_hub", "--dry-run")) == 0
+    assert push.main(command("gan2shape push", "--dry-run")) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "figures/contact_sheet.png" in printed.out
@@ -193,8 +194,8 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
         environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(calls / "hf"), "HF_TOKEN": TOKEN}
         user = Clients({**environment, "GAN2SHAPE_CHECKPOINTS": name}, calls)
         try:
-            arguments = next(c for c in commands() if "push_to_hub.py" in " ".join(c) and "--dry-run" not in c)[2:]
-            sent = user.run(IN_CLIENT, folder=str(clone), scripts=str(ROOT / "scripts"), arguments=arguments)
+            arguments = next(c for c in commands() if c[:2] == ["gan2shape", "push"] and "--dry-run" not in c)[2:]
+            sent = user.run(IN_CLIENT, folder=str(clone), arguments=arguments)
             assert sent.result == 0, sent.chain + sent.printed
             assert f"/{name}/commit/" in sent.printed
             files = server.files(name)
@@ -221,18 +222,19 @@ def test_the_page_works(clone, tmp_path_factory, capsys, monkeypatch):
 def test_every_command_of_the_page_is_one_that_was_tried():
     """A command that is added to the page has to be added above."""
     tried = {
-        "convert_checkpoint": 3,
+        "get": 3,
+        "convert": 1,
         "reconstruct": 2,
         "train": 1,
         "fit_priors": 2,
         "measure_category": 1,
         "evaluate": 1,
         "make_cards": 1,
-        "push_to_hub": 2,
+        "push": 2,
     }
     found: dict[str, int] = {}
     for words in commands():
-        if words[0] == "python":
+        if words[0] in ("python", "gan2shape"):
             found[Path(words[1]).stem] = found.get(Path(words[1]).stem, 0) + 1
         else:
             assert words[:3] == ["hf", "auth", "login"] or words[1:] == ["python", "app.py"]
@@ -243,11 +245,15 @@ def test_every_command_of_the_page_is_one_that_was_tried():
 def test_training_of_the_page(clone):
     """A minute: the documented command on the small generator, with little of everything."""
     folder = clone / "checkpoints" / "cat"
-    assert script("convert_checkpoint").main(command("convert_checkpoint", "rosinality")) == 0
+    assert get.main(command("get stylegan2-cat.pt")) == 0
     recipe = json.loads(Recipe.quick().to_json())
     recipe["turn"]["smallest_step_deg"] = 0.0
     (clone / "small.json").write_text(json.dumps(recipe))
-    assert script("train").main([*command("train.py", "--work"), "--recipe", "small.json", "--device", "cpu"]) == 0
+    assert train.main([*command("gan2shape train", "--work"), "--recipe", "small.json", "--device", "cpu"]) == 0
     assert set(SHAPE_COMPONENTS.values()) <= set(hub.read_components(folder))
-    shorten(folder)
-    assert script("reconstruct").main([*command("reconstruct", "out/cat"), "--no-turntable", "--quiet"]) == 0
+    config = hub.read_config(folder)
+    assert {"instant", "fast", "balanced", "paper"} == set(config.schedules)
+    assert config.schedule().turned_views > 0, "the trained schedule is the default"
+    for preset in ("instant", "fast"):
+        arguments = [*command("reconstruct", "out/cat"), "--preset", preset, "--no-turntable", "--quiet"]
+        assert reconstruct.main(arguments) == 0

@@ -7,11 +7,19 @@ from conftest import tiny_config, tiny_pipeline
 from PIL import Image
 
 from gan2shape_hub import InputError
-from gan2shape_hub.config import CameraConfig
+from gan2shape_hub.config import CameraConfig, ProjectionConfig
 from gan2shape_hub.models.selfie_masker import SelfieMasker
 from gan2shape_hub.records import Scene
-from gan2shape_hub.rendering import project
-from gan2shape_hub.stages.mask import cover, first_answer, mask_from_scene, nearness, otsu
+from gan2shape_hub.rendering import Pose, project, render_view
+from gan2shape_hub.stages.mask import (
+    TURNS_DEG,
+    cover,
+    first_answer,
+    mask_from_scene,
+    mask_from_turns,
+    nearness,
+    otsu,
+)
 
 SIZE = 64
 CAMERA = CameraConfig(border_px=0)
@@ -215,3 +223,59 @@ def test_networks_in_half_precision_tell_it_too(dtype):
         assert len(result.sheet.vertices) < 0.7 * len(
             tiny_pipeline()(Image.new("RGB", (300, 300), "red")).sheet.vertices
         )
+
+
+# -- what turns -------------------------------------------------------------------------------------------------------
+
+
+def turning(shape, grain=3, behind=None):
+    """An image (1, 3, S, S) and its turned ones of a textured mound before a background that stays; the sheet, and
+    where the mound is seen (S, S)."""
+    rng = torch.Generator().manual_seed(1)
+
+    def texture():
+        coarse = torch.rand(1, 3, SIZE // grain, SIZE // grain, generator=rng) * 1.6 - 0.8
+        return F.interpolate(coarse, (SIZE, SIZE), mode="bilinear")
+
+    yaws = torch.tensor([0.0, *TURNS_DEG]) / CAMERA.view_angle_deg
+    views = torch.stack((torch.zeros_like(yaws), yaws), 1)
+    sheet = scene_of(shape).depth[0]
+    sheet = torch.where(sheet > 1.0499, torch.full_like(sheet, 1.05), sheet)
+    surface = torch.cat([texture(), (sheet < 1.0495).float()[None, None]], 1).expand(len(views), -1, -1, -1)
+    pose = Pose.from_view(F.pad(views, (0, 4)), CAMERA)
+    seen = render_view(sheet.expand(len(views), -1, -1), surface, pose, CAMERA)
+    there = seen.image[:, 3:] * seen.mask
+    background = texture() if behind is None else torch.full((1, 3, SIZE, SIZE), behind)
+    images = seen.image[:, :3] * there + background * (1 - there)
+    return images[:1], images[1:], views[1:], sheet, there[0, 0] > 0.5
+
+
+@pytest.mark.parametrize("behind", [None, 0.9])
+def test_what_turns_is_the_object(behind):
+    image, turned, views, sheet, truth = turning(disc(18, 30, 34), behind=behind)
+    rough = 0.3 * 1.05 + 0.7 * scene_of(disc(20)).depth[0]  # the category's, elsewhere, larger and flatter
+    for known, least in ((sheet, 0.8), (rough, 0.65)):
+        mask = mask_from_turns(image, turned, views, known, CAMERA)
+        assert mask.shape == (1, 1, SIZE, SIZE)
+        assert overlap(mask, truth) > least
+
+
+def test_a_picture_that_keeps_its_place_is_background_but_for_the_sheet():
+    image, _, views, _, _ = turning(disc(18))
+    sheet = torch.where(disc(14), 1.0, 1.05)
+    mask = mask_from_turns(image, image.expand(len(views), -1, -1, -1), views, sheet, CAMERA)
+    assert float(cover(mask)) < 0.2
+
+
+def test_categories_with_masks_and_no_masker_ask_what_turns():
+    directions = tuple(tuple(float(i == k) for i in range(8)) for k in range(2))
+    projection = ProjectionConfig(space="pca", components=8, view_directions=directions, view_units=(0.1, -0.15))
+    pipeline = tiny_pipeline(use_mask=True, projection=projection)
+    sample = pipeline.sample(seed=1)
+    result = pipeline(sample, seed=0)
+    assert result.alpha is not None
+    assert 0.01 < float(cover(result.alpha[None, None])) < 1
+    given = torch.zeros(32, 32)
+    given[8:24, 8:24] = 1
+    assert torch.equal(pipeline(sample, seed=0, mask=given).alpha, given), "who gives one means it"
+    assert tiny_pipeline(projection=projection)(sample, seed=0).alpha is None, "faces are not cut out by it"
