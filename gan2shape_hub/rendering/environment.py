@@ -71,12 +71,14 @@ class Environment:
         """Turned about the vertical: what was behind the camera comes to the image's left at 90, and right at -90."""
         angle = math.radians(degrees)
         cos, sin = math.cos(angle), math.sin(angle)
-        around = _sphere(16).to(self.radiance)
+        radiance = self.radiance.cpu()  # not every accelerator has least squares
+        around = _sphere(16).to(radiance)
         x, y, z = around
         before = torch.stack((cos * x - sin * z, y, cos * z + sin * x))
-        values = self.radiance @ harmonics(before)
+        values = radiance @ harmonics(before)
         # Orders do not mix under rotations, so that any set of directions gives the coefficients exactly.
-        return Environment(torch.linalg.lstsq(harmonics(around).T, values.T).solution.T.contiguous())
+        turned = torch.linalg.lstsq(harmonics(around).T, values.T).solution.T.contiguous()
+        return Environment(turned.to(self.radiance))
 
     def exposed(self) -> Environment:
         """As bright as a camera would take it: `EXPOSURE` on what faces it."""
@@ -89,13 +91,15 @@ class Environment:
 
     def light(self) -> Light:
         """The nearest single lamp (batch of one) for what faces the camera, where nothing else is understood."""
-        toward = _sphere(16).to(self.radiance)
+        here = Environment(self.radiance.cpu())
+        toward = _sphere(16).to(here.radiance)
         toward = toward[:, toward[2] < -0.2]
-        grey = self.shading(-toward[None]).mean(1)[0]
+        grey = here.shading(-toward[None]).mean(1)[0]
         ambient, *slope = torch.linalg.lstsq(torch.cat((torch.ones_like(toward[:1]), toward)).T, grey[:, None]).solution
         slope = torch.cat(slope)
         diffuse = slope.norm().clamp_min(1e-6)
-        return Light(ambient.clamp_min(0), diffuse[None], -(slope / diffuse)[None])
+        parts = ambient.clamp_min(0), diffuse[None], -(slope / diffuse)[None]
+        return Light(*(part.to(self.radiance) for part in parts))
 
 
 def from_panorama(panorama: Tensor) -> Environment:
