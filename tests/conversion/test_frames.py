@@ -112,6 +112,9 @@ def test_a_run_of_a_wide_photograph(cars):
     assert result.object_mask[:bar].max() == result.object_mask[-bar:].max() == 0
     assert result.object_mask[bar:-bar].max() > 0.5
     assert np.abs(result.alignment.matrix - [[120, 0, 20], [0, 120, -15]]).max() == 0
+    pasted = np.asarray(result.paste(result.inverted))
+    assert pasted.shape == (90, 160, 3)
+    assert np.array_equal(pasted[:, :20], np.asarray(photograph(160, 90))[:, :20]), "beside the frame nothing changes"
 
 
 @pytest.mark.parametrize("frame", [(0.5, 0.5), (0.0, 1.0), (1.0, 1.5)])
