@@ -59,7 +59,7 @@ def test_a_checkpoint_that_fails_explains_itself(tmp_path, checkpoint):
 
 
 def test_visitors_from_elsewhere_name_what_is_listed_and_learn_nothing_of_the_rest(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setattr("gan2shape_hub.hub.resolve", lambda name: Path(name))  # nothing else may be looked for
+    monkeypatch.setattr("gan2shape_hub.hub.resolve", lambda name, **_: Path(name))  # nothing else may be looked for
     shelf = Shelf([checkpoint], only_listed=True)
     (tmp_path / "file").write_text("{}")
     said = set()

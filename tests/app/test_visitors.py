@@ -240,8 +240,8 @@ def test_a_program_that_lost_its_connection_finds_its_session_again(tmp_path):
     session = space.session("a")
     space.leave("a", for_good=False)  # it gave up, while this machine stalled
     assert space.session("a") is session
-    time.sleep(0.35)
     space.arrive("a")  # it listens for the answer of a call
+    time.sleep(0.35)
     space.sweep()
     assert space.session("a") is session
     space.leave("a", for_good=False)
