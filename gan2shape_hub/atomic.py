@@ -84,7 +84,7 @@ def atomic_folder(path: str | Path, *, own: Collection[str] = ()) -> Iterator[Pa
         ExportError: names ``path``, the reason and the remedy; ``path`` is as it was before.
     """
     path = user_path(path)
-    target = path.resolve() if path.is_symlink() else Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path)) if path.is_symlink() else Path(os.path.abspath(path))
     fixed = _cannot_be_exchanged(target)
     part = (target if fixed else target.parent) / f"{_prefix(target)}{secrets.token_hex(4)}.part"
     lock = None

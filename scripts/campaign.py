@@ -1,6 +1,6 @@
 """Hostile and damaged input by the thousand: each is read, or refused by one of our sentences, in limits of time and
-memory, and nothing is called, opened or lost. Prints a table for docs/results.md and every finding with the numbers that
-repeat it; ends with 1 where there is one.
+memory, and nothing is called, opened or lost. Prints a table for docs/results.md and every finding with the numbers
+that repeat it; ends with 1 where there is one.
 
 Examples:
     python scripts/campaign.py                                   a few minutes

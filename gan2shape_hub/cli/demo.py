@@ -36,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require("gradio", "demo", "the demo")
         from gan2shape_hub.demo.desk import Desk
         from gan2shape_hub.demo.door import is_loopback
+        from gan2shape_hub.demo.memory import use_few_heaps
         from gan2shape_hub.demo.page import build, launch
         from gan2shape_hub.demo.shelf import Shelf
 
+        use_few_heaps()
         for name in ("SIGTERM", "SIGHUP"):  # so that what was written is removed then too
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda *_: sys.exit(0))

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.middleware import Middleware
 
-from gan2shape_hub.demo.visitors import Workspace
+from gan2shape_hub.demo.visitors import DemoError, Workspace
 
 MAX_REQUEST = 24_000_000
 """Bytes: the largest photograph, and what is around it."""
+MAX_CALL = 1_000_000
+"""Bytes of a call, which names its photographs."""
 
 
 def middleware(workspace: Workspace, local: bool) -> list[Middleware]:
     """What `launch` gives to Gradio's application. ``local``: it is meant for this machine alone."""
     names = [Middleware(LocalNames)] if local else []
-    return [*names, Middleware(RequestLimit, workspace=workspace), Middleware(Comings, workspace=workspace)]
+    return [*names, *(Middleware(kind, workspace=workspace) for kind in (RequestLimit, Comings, Calls))]
 
 
 class Comings:
@@ -45,6 +49,36 @@ class Comings:
             await self.app(scope, receive, send)
         finally:
             self.workspace.leave(key, for_good=for_good)
+
+
+class Calls:
+    """A photograph belongs to its visitor as soon as a call names it: the call may wait in the queue for longer than
+    an upload that nobody owns is kept."""
+
+    def __init__(self, app: Any, workspace: Workspace) -> None:
+        self.app, self.workspace = app, workspace
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith("/queue/join"):
+            await self.app(scope, receive, send)
+            return
+        messages, body = [], b""
+        while not messages or (messages[-1].get("more_body") and len(body) <= MAX_CALL):
+            messages.append(await receive())
+            body += messages[-1].get("body", b"")
+        with contextlib.suppress(ValueError, RecursionError, AttributeError, DemoError):  # Gradio answers what is wrong
+            call = json.loads(body)
+            if key := call.get("session_hash"):
+                for path in _paths(call.get("data")):
+                    await asyncio.to_thread(self._own, str(key), path)
+
+        async def again() -> dict[str, Any]:
+            return messages.pop(0) if messages else await receive()
+
+        await self.app(scope, again, send)
+
+    def _own(self, key: str, path: str) -> None:
+        self.workspace.own(self.workspace.session(key), path)
 
 
 class RequestLimit:
@@ -112,6 +146,13 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """The files that the arguments of a call name."""
+    for one in value if isinstance(value, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("path"), str):
+            yield one["path"]
 
 
 def _visitor(scope: dict[str, Any]) -> tuple[str, bool]:

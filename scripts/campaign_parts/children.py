@@ -81,7 +81,9 @@ def _work(answer: Connection, name: str, case: Case, first: int, end: int, seed:
         for number in range(first, end):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            read = case(random.Random(f"{name}-{seed}-{number}"), folder)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read = case(random.Random(f"{name}-{seed}-{number}"), folder)
             watched.clear()
             answer.send(_judged(read, watched))
 

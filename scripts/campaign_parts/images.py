@@ -101,7 +101,9 @@ def array(rng: random.Random) -> np.ndarray:
         made = np.zeros(shape, dtype) if dtype in ("V5", "M8[s]") else values.astype(dtype)
     if made.dtype.kind == "f" and made.size and rng.random() < 0.2:
         made.flat[0] = rng.choice((np.nan, np.inf, -np.inf))
-    return rng.choice((made, made, made[::-1], made.T, np.broadcast_to(made.flat[:1], (60_000, 60_000))))
+    if made.ndim and made.size:
+        made = rng.choice((made, made, made[::-1], made.T, np.broadcast_to(made.flat[:1], (60_000, 60_000))))
+    return made
 
 
 def tensor(rng: random.Random) -> torch.Tensor:

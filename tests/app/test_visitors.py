@@ -1,6 +1,7 @@
 """Visitors, their folders, and the end of both."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from demo_parts import awaited
 from PIL import Image
 
-from gan2shape_hub.demo.door import Comings, LocalNames, RequestLimit
+from gan2shape_hub.demo.door import Calls, Comings, LocalNames, RequestLimit
 from gan2shape_hub.demo.runs import Order
 from gan2shape_hub.demo.visitors import GRACE_S, MAX_UPLOADS, DemoError, Workspace
 
@@ -312,3 +313,20 @@ def test_requests_are_limited_as_a_whole(tmp_path, monkeypatch):
 )
 def test_a_local_demo_answers_to_this_machines_names_only(host, status):
     assert answered(LocalNames, headers=[(b"host", host.encode())])[0] == status
+
+
+def test_a_photograph_is_owned_while_its_call_waits_in_the_queue(tmp_path):
+    space = Workspace(tmp_path, orphan_s=0.05)
+    space.arrive("a")
+    photograph = upload(space, "upload")
+    call = json.dumps({"session_hash": "a", "data": [{"path": str(photograph)}, 1, "text"]}).encode()
+    post = {"method": "POST", "path": "/gradio_api/queue/join"}
+    status, reached = answered(lambda app: Calls(app, space), **post, body=[call[:20], call[20:]])
+    assert (status, b"".join(reached)) == (200, call)
+    time.sleep(0.1)
+    space.sweep()
+    assert photograph.exists()
+    space.leave("a")
+    assert not photograph.exists()
+    for body in (b"{", b"[]", b'{"session_hash": "a", "data": [{"path": "/etc/passwd"}]}'):  # and "a" has left
+        assert answered(lambda app: Calls(app, space), **post, body=[body]) == (200, [body])
