@@ -55,8 +55,9 @@ def run_part(part: str, count: int, options: argparse.Namespace) -> tuple[str, l
         from campaign_parts import clients
 
         counts, findings, memory = clients.run(options.seconds, options.seed, count)
-        middle = max(memory[len(memory) // 3 :][: max(len(memory) // 3, 1)])
-        told = {**counts, "GB at the most": round(max(memory), 2), "in the second third": round(middle, 2)}
+        third = max(len(memory) // 3, 1)
+        thirds = [max(memory[k * third : (k + 1) * third], default=0.0) for k in range(3)]
+        told = {**counts, **{f"GB in third {k + 1}": round(value, 2) for k, value in enumerate(thirds)}}
     elif part == "kills":
         told, findings = kills.run(count, options.seed, options.first)
     else:
