@@ -96,9 +96,12 @@ def file_of(kind: str, mode: str, variant: int) -> bytes:
 def array(rng: random.Random) -> np.ndarray:
     """Of any type and shape, sometimes a view, or one of more pixels than there is memory."""
     shape, dtype = _shape(rng), rng.choice(DTYPES if rng.random() < 0.8 else ODD_DTYPES)
-    values = np.random.default_rng(rng.randrange(100)).random(shape) * rng.choice((1, 1, 255, 70000, -3, 1e30))
+    scale = rng.choice((1, 1, 255, 70000, -3, 1e30))
+    values = np.asarray(np.random.default_rng(rng.randrange(100)).random(shape)) * scale
+        (1, 1, 255, 70000, -3, 1e30)
+    )
     with np.errstate(all="ignore"):
-        made = np.zeros(shape, dtype) if dtype in ("V5", "M8[s]") else values.astype(dtype)
+        made = np.zeros(shape, dtype) if dtype in ("V5", "M8[s]") else np.asarray(values, dtype)
     if made.dtype.kind == "f" and made.size and rng.random() < 0.2:
         made.flat[0] = rng.choice((np.nan, np.inf, -np.inf))
     if made.ndim and made.size:

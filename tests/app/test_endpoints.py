@@ -147,10 +147,8 @@ def test_the_configuration_shows_no_place_of_the_checkpoint(server):
 def test_a_folder_is_no_photograph_and_a_large_request_is_refused(server):
     address, desk = server
     upload = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", b"x")}).json()[0]
-    begun = httpx.post(
-        f"{address}gradio_api/call/reconstruct",
-        json={"data": [{"path": str(Path(upload).parent)}, None, "", "", 0, False, 0]},
-    )
+    data = [{"path": str(Path(upload).parent)}, None, "", "", 0, False, 0]
+    begun = httpx.post(f"{address}gradio_api/call/reconstruct", json={"data": data})
     told = httpx.get(f"{address}gradio_api/call/reconstruct/{begun.json()['event_id']}", timeout=60).text
     assert "no uploaded file" in told
     files = [("files", (f"{k}.png", bytes(15_000_000))) for k in range(2)]

@@ -217,3 +217,12 @@ def test_existing_folder_wins_and_odd_names_are_explained(light, monkeypatch):
     ):
         with pytest.raises(CheckpointError, match=words):
             hub.resolve(name, local_files_only=True)
+
+
+def test_what_is_quoted_is_cut_and_the_remedy_stays(light):
+    edit(light / "model_index.json", generator="x" * 5000)
+    with pytest.raises(
+        CheckpointError, match=r"model_index\.json asks for the unknown class 'xxx.* \.\.\. xx.*upgrade"
+    ) as caught:
+        hub.load_components(light)
+    assert len(str(caught.value)) < 1500
