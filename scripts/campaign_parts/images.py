@@ -98,8 +98,6 @@ def array(rng: random.Random) -> np.ndarray:
     shape, dtype = _shape(rng), rng.choice(DTYPES if rng.random() < 0.8 else ODD_DTYPES)
     scale = rng.choice((1, 1, 255, 70000, -3, 1e30))
     values = np.asarray(np.random.default_rng(rng.randrange(100)).random(shape)) * scale
-        (1, 1, 255, 70000, -3, 1e30)
-    )
     with np.errstate(all="ignore"):
         made = np.zeros(shape, dtype) if dtype in ("V5", "M8[s]") else np.asarray(values, dtype)
     if made.dtype.kind == "f" and made.size and rng.random() < 0.2:
