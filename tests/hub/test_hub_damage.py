@@ -173,7 +173,7 @@ DAMAGES = {
     ),
     "huge layers": (lambda f: edit(f / "generator/config.json", channels=[2**62] * 4), ("generator/config.json",)),
     "link": (linked, ("config.json is a link to another folder",)),
-    "link to itself": (looped, ("config.json is missing",)),
+    "link to itself": (looped, ("config.json cannot be read",)),
     "NaN": (lambda f: poisoned(f, float("nan")), (WEIGHTS, "NaN or infinity in tensor '")),
     "infinity": (lambda f: poisoned(f, float("-inf")), (WEIGHTS, "NaN or infinity in tensor '")),
     "not an object": (lambda f: (f / "model_index.json").write_text("[]"), ("model_index.json holds a list",)),
