@@ -84,7 +84,7 @@ def atomic_folder(path: str | Path, *, own: Collection[str] = ()) -> Iterator[Pa
         ExportError: names ``path``, the reason and the remedy; ``path`` is as it was before.
     """
     path = user_path(path)
-    target = path.resolve() if path.is_symlink() else Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path)) if path.is_symlink() else Path(os.path.abspath(path))
     fixed = _cannot_be_exchanged(target)
     part = (target if fixed else target.parent) / f"{_prefix(target)}{secrets.token_hex(4)}.part"
     lock = None
@@ -96,7 +96,7 @@ def atomic_folder(path: str | Path, *, own: Collection[str] = ()) -> Iterator[Pa
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         try:
             part.mkdir(parents=True)
-            lock = _lock(part)
+            lock = lock_folder(part)
             yield part
             if fixed:
                 _move_in(part, target, own)
@@ -225,12 +225,12 @@ def _clear_leftovers(target: Path, place: Path) -> None:
             os.rename(leftover, target)  # killed between two renames
         elif leftover.suffix == ".old":
             shutil.rmtree(leftover, ignore_errors=True)
-        elif leftover.suffix == ".part" and (lock := _lock(leftover)) is not None:
+        elif leftover.suffix == ".part" and (lock := lock_folder(leftover)) is not None:
             shutil.rmtree(leftover, ignore_errors=True)
             os.close(lock)
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Take a folder for this process, until the number that is returned is closed or the process ends; None where
     another one has it, or the system knows no such locks."""
     if fcntl is None or not folder.is_dir():

@@ -3,6 +3,9 @@ with the sentence's words."""
 
 from __future__ import annotations
 
+LONGEST = 1500
+"""Characters of a sentence; paths may have a thousand."""
+
 
 class CodedError(Exception):
     """An error with a ``code`` beside its sentence, and the numbers that it speaks of."""
@@ -10,10 +13,17 @@ class CodedError(Exception):
     code = "error"
 
     def __init__(self, *arguments: object, code: str | None = None, **numbers: float) -> None:
-        super().__init__(*arguments)
+        super().__init__(*map(_shortened, arguments))
         self.numbers = numbers
         if code is not None:
             self.code = code
+
+
+def _shortened(argument: object) -> object:
+    """A sentence without the middle of what it quotes, where that is a page long; the remedy is at its end."""
+    if not isinstance(argument, str) or len(argument) <= LONGEST:
+        return argument
+    return f"{argument[: LONGEST // 2]} ... {argument[-LONGEST // 3 :]}"
 
 
 class InputError(CodedError, ValueError):

@@ -35,17 +35,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require("gradio", "demo", "the demo")
         from gan2shape_hub.demo.desk import Desk
+        from gan2shape_hub.demo.door import is_loopback
+        from gan2shape_hub.demo.memory import use_few_heaps
         from gan2shape_hub.demo.page import build, launch
+        from gan2shape_hub.demo.shelf import Shelf
 
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was written is removed then too
-        desk = Desk()
+        use_few_heaps()
+        for name in ("SIGTERM", "SIGHUP"):  # so that what was written is removed then too
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: sys.exit(0))
+        share = options.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
+        host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+        # Behind a server of another name (GRADIO_ROOT_PATH, a Space) visitors come from elsewhere.
+        local = is_loopback(host) and not share and not {"GRADIO_ROOT_PATH", "SPACE_ID"} & set(os.environ)
+        desk = Desk(shelf=Shelf(only_listed=not local))
         launch(
             build(desk),
             desk,
+            local=local,
             server_name=options.host,
             server_port=options.port,
             inbrowser=options.open,
-            share=options.share or os.environ.get("GRADIO_SHARE", "").lower() == "true",
+            share=share,
             auth=checker(options.password or os.environ.get("GAN2SHAPE_PASSWORD")),
         )
     except (OSError, MissingPackage) as error:

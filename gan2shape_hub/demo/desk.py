@@ -68,9 +68,8 @@ class Desk:
         session.subject = None
         if photograph is None:
             return gr.skip(), None, None, "", gr.Dropdown(visible=False)
-        path = photograph["path"]
-        self.workspace.own(session, path)
         try:
+            path = self.workspace.own(session, photograph.get("path"))
             subject = self.shelf.photograph(path, checkpoint, face_index=face or None, align=not cut_out)
         except DemoError as error:
             gr.Warning(sentence(error), title="This photograph cannot be used", duration=12)

@@ -54,7 +54,7 @@ class Endpoints:
             image: the photograph; its largest face is taken. Leave it out to use seed.
             seed: of a generated image; used without image.
             preset: instant, fast or balanced, as far as the checkpoint has them; empty takes its default.
-            checkpoint: a folder or Hub id; empty takes the default.
+            checkpoint: one that is offered; empty takes the default.
             run_seed: of the reconstruction's randomness.
             tuned: adapt a copy of the generator to the photograph: closer, slower.
             face: which face of several, 0 being the largest.
@@ -70,8 +70,8 @@ class Endpoints:
         if preset not in shelf.config(checkpoint).schedules:
             raise DemoError(f"the preset is '{preset}', must be one of {', '.join(presets)}.")
         if image is not None:
-            self.desk.workspace.own(session, image["path"])
-            subject = shelf.photograph(image["path"], checkpoint, face_index=int(face or 0) or None)
+            path = self.desk.workspace.own(session, image.get("path"))
+            subject = shelf.photograph(path, checkpoint, face_index=int(face or 0) or None)
         elif seed is not None:
             subject = shelf.drawn(checkpoint, int(seed))
         else:
@@ -110,7 +110,7 @@ class Endpoints:
         Args:
             seed: the same seed gives the same image; leave it out for a random one.
             variety: 0 is the average image, 1 the whole variety; -1 takes the checkpoint's.
-            checkpoint: a folder or Hub id; empty takes the default.
+            checkpoint: one that is offered; empty takes the default.
 
         Returns:
             The image, and its seed.

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from gan2shape_hub.demo import markup
 from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
-from gan2shape_hub.demo.visitors import LIFETIME_S, Comings
+from gan2shape_hub.demo.visitors import LIFETIME_S
 from gan2shape_hub.results.edit import LIGHT_PRESETS
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
@@ -144,8 +144,10 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
             [(desk.shelf.label(name), name) for name in desk.shelf.listed],
             value=default,
             label="Category",
-            info="A folder or the id of a Hub repository; one is in memory at a time",
-            allow_custom_value=True,
+            info="One is in memory at a time"
+            if desk.shelf.only_listed
+            else "A folder or the id of a Hub repository; one is in memory at a time",
+            allow_custom_value=not desk.shelf.only_listed,
             elem_id="checkpoint",
         )
         about = gr.HTML("", elem_id="about", elem_classes="note")
@@ -357,8 +359,9 @@ def _endpoints(endpoints: Endpoints) -> None:
     trigger.click(endpoints.stop, None, words, api_name="stop", queue=False)
 
 
-def launch(demo: gr.Blocks, desk: Desk, **options) -> tuple:
-    """Serve the page of a desk. ``options`` go to ``gr.Blocks.launch``; the manners are fixed here."""
+def launch(demo: gr.Blocks, desk: Desk, *, local: bool = False, **options) -> tuple:
+    """Serve the page of a desk, ``local``: to this machine's browsers alone. ``options`` go to ``gr.Blocks.launch``;
+    the manners are fixed here."""
     demo.queue(max_size=32, default_concurrency_limit=4)
     return demo.launch(
         theme=markup.theme(),
@@ -369,6 +372,6 @@ def launch(demo: gr.Blocks, desk: Desk, **options) -> tuple:
         footer_links=["api", "settings"],
         mcp_server=importlib.util.find_spec("mcp") is not None,
         ssr_mode=False,
-        app_kwargs={"middleware": [Middleware(Comings, workspace=desk.workspace)]},
+        app_kwargs={"middleware": middleware(desk.workspace, local)},
         **options,
     )

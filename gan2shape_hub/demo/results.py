@@ -18,9 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan2shape_hub.arguments import user_path
 from gan2shape_hub.atomic import atomic_file
-from gan2shape_hub.demo.shelf import Shelf, Subject
+from gan2shape_hub.demo.shelf import Shelf, Subject, public_name
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.rendering import Light, normals_from_depth
@@ -43,7 +42,6 @@ STRIP = 5
 PATIENCE_S = 15.0
 EDGE = 0.97
 """The light never comes from further round than this part of the ball's radius: beyond it only rims are lit."""
-CLONE = Path(__file__).resolve().parents[2]
 
 _making = threading.Lock()
 
@@ -258,7 +256,11 @@ def normals_picture(viewer: Viewer) -> Image.Image:
 
 def settings(finished: Finished) -> dict[str, Any]:
     """Everything that repeats the run, with the command line that does."""
-    told = {"command": command(finished), **finished.result.report.to_dict(), "checkpoint": public_name(finished)}
+    told = {
+        "command": command(finished),
+        **finished.result.report.to_dict(),
+        "checkpoint": public_name(finished.checkpoint),
+    }
     return {**told, "image": finished.subject.name} if finished.subject.is_photograph else told
 
 
@@ -272,18 +274,15 @@ def command(finished: Finished) -> str:
         words += ["--tune"] if options["tuned"] else []
     else:
         words = ["--seed", str(subject.item.seed), "--truncation", f"{subject.item.truncation:g}"]
-    words += ["--checkpoint", public_name(finished), "--preset", options["preset"], "--run-seed", str(options["seed"])]
+    words += [
+        "--checkpoint",
+        public_name(finished.checkpoint),
+        "--preset",
+        options["preset"],
+        "--run-seed",
+        str(options["seed"]),
+    ]
     return shlex.join(["gan2shape", "reconstruct", *words, "--output", "out/"])
-
-
-def public_name(finished: Finished) -> str:
-    """The checkpoint: a Hub id; a folder of this clone by its place in it, any other by its name alone, for where it
-    lies on this machine is nobody's business."""
-    folder = user_path(finished.checkpoint)
-    if not folder.is_dir():
-        return finished.checkpoint
-    folder = folder.resolve()
-    return folder.relative_to(CLONE).as_posix() if CLONE in folder.parents else folder.name
 
 
 def make_all(finished: Finished, folder: Path, wanted: Callable[[], bool]) -> Iterator[tuple[str, Path]]:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from gan2shape_hub.cancel import CancelToken, StopsBetweenOperations
 from gan2shape_hub.config import ScheduleConfig
+from gan2shape_hub.demo.memory import give_back
 from gan2shape_hub.demo.results import Finished
 from gan2shape_hub.demo.shelf import Shelf, Subject
 from gan2shape_hub.demo.visitors import DemoError, Session
@@ -216,6 +217,8 @@ class Workshop:
                 raise DemoError(
                     "this machine ran out of memory: try the preset 'instant', or a smaller photograph."
                 ) from None
+            finally:
+                give_back()
 
 
 def _gpu(function: Callable) -> Callable:

@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from gan2shape_hub import hub
+from gan2shape_hub.arguments import user_path
 from gan2shape_hub.config import CategoryConfig
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.errors import InputError
@@ -33,6 +34,7 @@ MAX_PIXELS, KEPT_PIXELS = 64_000_000, 40_000_000
 """Of a photograph that is decoded whole, which every telephone's is below (JPEG files are decoded reduced), and of what
 stays in memory for pasting edits back, 120 MB at this size."""
 MASK_SIDE = 256
+CLONE = Path(__file__).resolve().parents[2]
 
 TROUBLE = {
     "not-an-image": f"the photograph is in no known format: take a {NAMES} file.",
@@ -92,19 +94,30 @@ class Subject:
 
 
 class Shelf:
-    """Checkpoints by folder or Hub id, loaded when they are first needed; the one before gives way."""
+    """Checkpoints by public name, loaded when they are first needed; the one before gives way.
+
+    A public name is a Hub id, a folder of this clone by its place in it, any other by its name alone: where it lies on
+    this machine is nobody's business.
+    """
 
     def __init__(
         self,
         names: Sequence[str] | None = None,
         load: Callable[[str], GAN2ShapePipeline] = GAN2ShapePipeline.from_pretrained,
-        folders_may_be_typed: bool | None = None,
+        *,
+        only_listed: bool = False,
     ) -> None:
-        """``folders_may_be_typed``: whether a visitor may name a folder that was not listed; None: not on a Space,
-        whose visitors have no business in its file system."""
-        self.listed = list(names or listed_checkpoints())
+        """``only_listed``: visitors cannot name a folder or Hub id that was not listed. Whoever comes from another
+        machine has no business in this one's file system, nor a say in what it downloads."""
+        self._places: dict[str, str] = {}
+        for place in names or listed_checkpoints():
+            name, number = public_name(place), 1
+            while self._places.get(name, place) != place:
+                number += 1
+                name = f"{public_name(place)}-{number}"
+            self._places[name] = place
+        self.listed, self.only_listed = list(self._places), only_listed
         self._load = load
-        self._folders = "SPACE_ID" not in os.environ if folders_may_be_typed is None else folders_may_be_typed
         self._configs: dict[str, CategoryConfig] = {}
         self._loaded: tuple[str, GAN2ShapePipeline] | None = None
         self._users = 0
@@ -130,9 +143,9 @@ class Shelf:
         name = self._checked(name)
         if name not in self._configs:
             try:
-                self._configs[name] = hub.read_config(hub.resolve(name))
+                self._configs[name] = hub.read_config(hub.resolve(self._places.get(name, name)))
             except (OSError, ValueError) as error:
-                raise DemoError(str(error)) from None
+                raise self._trouble(name, error) from None
         return self._configs[name]
 
     def presets(self, name: str) -> tuple[list[str], str]:
@@ -143,10 +156,19 @@ class Shelf:
         return offered, config.default_preset if config.default_preset in offered else offered[0]
 
     def _checked(self, name: str) -> str:
+        """The public name of what a visitor or the program's own code calls ``name``. What is not listed is answered
+        in the same words whatever it is."""
         name = (name or "").strip() or self.default
-        if name not in self.listed and not self._folders and (Path(name).expanduser().exists() or name[:1] in "./~"):
-            raise DemoError(f"'{name}' is not offered here: type the id of a Hub repository, such as org/name.")
-        return name
+        if name in self._places:
+            return name
+        if self.only_listed:
+            raise DemoError(f"'{name}' is not offered here: take one of {', '.join(self.listed)}.")
+        return next((public for public, place in self._places.items() if place == name), name)
+
+    def _trouble(self, name: str, error: Exception) -> DemoError:
+        if self.only_listed:  # the sentence names folders
+            return DemoError(f"the category '{self.label(name)}' cannot be loaded: tell the people who run this page.")
+        return DemoError(str(error))
 
     @contextmanager
     def use(self, name: str, patience_s: float | None = None) -> Iterator[GAN2ShapePipeline]:
@@ -156,6 +178,7 @@ class Shelf:
         that, or where loading fails, DemoError says so. None waits as long as it takes.
         """
         name = self._checked(name)
+        self.config(name)  # what has to be downloaded comes before anybody waits
         deadline = None if patience_s is None else time.monotonic() + patience_s
         with self._free:
             while self._loaded and self._loaded[0] != name and self._users:
@@ -182,9 +205,9 @@ class Shelf:
 
     def _loading(self, name: str) -> GAN2ShapePipeline:
         try:
-            return self._load(name)
+            return self._load(self._places.get(name, name))
         except (OSError, ValueError) as error:
-            raise DemoError(f"the checkpoint cannot be loaded: {error}") from None
+            raise self._trouble(name, error) from None
         except MemoryError:
             raise DemoError(f"'{name}' does not fit into this machine's memory: use a smaller checkpoint.") from None
 
@@ -195,6 +218,7 @@ class Shelf:
 
         ``face_index`` counts from 0, the largest face first. ``align=False`` takes the central square as it is.
         """
+        checkpoint = self._checked(checkpoint)
         config, face = self.config(checkpoint), face_index if align else None
         try:
             with warnings.catch_warnings(record=True) as said:
@@ -224,6 +248,7 @@ class Shelf:
             raise DemoError(f"the seed is {seed}, must be 0 or more and below 2^63.")
         if variety is not None and not 0 <= variety <= 1:
             raise DemoError(f"the variety is {variety:g}, must be between 0 and 1.")
+        checkpoint = self._checked(checkpoint)
         with self.use(checkpoint, patience_s=20) as pipeline:
             sample = pipeline.sample(seed=seed, truncation=variety)
         return Subject(
@@ -234,6 +259,15 @@ class Shelf:
             note=f"Drawn by the generator (seed {seed}, variety {sample.truncation:g}): nobody real. All of it counts.",
             name=f"seed {seed}",
         )
+
+
+def public_name(place: str) -> str:
+    """What visitors are told of a checkpoint."""
+    folder = user_path(place)
+    if not folder.is_dir():
+        return place
+    folder = folder.resolve()
+    return folder.relative_to(CLONE).as_posix() if CLONE in folder.parents else folder.name
 
 
 def listed_checkpoints() -> list[str]:

@@ -1,10 +1,11 @@
 """What belongs to one visitor, its end, and what visitors are told.
 
 Photographs of people pass through here, so nothing outlives its visitor: a session's folder, its uploads and its
-results go when the tab closes, after an hour without a sign of life, and when the program ends. Whatever else is found
-in the workspace's folder (an upload that broke off, a file that was still being written when its visitor left) belongs
-to nobody and goes within a minute. Gradio's own means are kinder to files: ``unload`` is lost where a connection
-breaks, ``gr.State`` waits for an hour after it, ``delete_cache`` knows no visitors.
+results go when the tab closes, a minute after a program was last heard of, after an hour without a sign of life, and
+when this program ends, in whatever way: what a killed one left goes at the next start. Whatever else is found in the
+workspace's folder (an upload that broke off, a file that was still being written when its visitor left) belongs to
+nobody and goes within a minute. Gradio's own means are kinder to files: ``unload`` is lost where a connection breaks,
+``gr.State`` waits for an hour after it, ``delete_cache`` knows no visitors.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import functools
 import inspect
 import itertools
+import os
 import secrets
 import shutil
 import sys
@@ -30,6 +32,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
+from gan2shape_hub.atomic import lock_folder
+
 if TYPE_CHECKING:
     from gan2shape_hub.demo.results import Finished
     from gan2shape_hub.demo.runs import Order
@@ -39,8 +43,14 @@ LIFETIME_S = 3600.0
 """A session without a sign of life is removed after this long."""
 ORPHAN_S = 30.0
 """An upload belongs to its visitor a moment after it has come. One that nobody owns after this long is removed."""
+GRACE_S = 60.0
+"""A program that is not connected, and has no result to come back to, is expected to call again within this time."""
 SWEEP_S = 10.0
-PREFIX = "session-"
+ROOT_PREFIX, PREFIX = "gan2shape-demo-", "session-"
+MAX_UPLOADS = 4
+"""Photographs of one visitor that are kept; the page shows one."""
+MAX_UPLOADED_BYTES = 1_000_000_000
+"""Of all visitors' photographs together, beyond which none is taken."""
 MAX_REMEMBERED = 10_000
 """Visitors that left; what was still on its way for them comes within seconds."""
 MAX_FINISHED = 12
@@ -102,7 +112,10 @@ class Session:
     order: Order | None = None
     """What waits for its turn or runs."""
     finished: Finished | None = None
-    uploads: set[Path] = field(default_factory=set)
+    uploads: dict[Path, None] = field(default_factory=dict)
+    """The latest one last."""
+    connected: bool = False
+    """Whether it had a connection, whose end says that its visitor has left."""
     closed: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -124,12 +137,27 @@ class Session:
 class Workspace:
     """All sessions. Thread-safe."""
 
-    def __init__(self, parent: Path | None = None, lifetime_s: float = LIFETIME_S, orphan_s: float = ORPHAN_S) -> None:
+    def __init__(
+        self,
+        parent: Path | None = None,
+        lifetime_s: float = LIFETIME_S,
+        orphan_s: float = ORPHAN_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
         """``parent``: where the workspace's own folder is made, readable by the owner alone; None: where temporary
-        files belong. It goes with the program."""
-        self.root = Path(tempfile.mkdtemp(prefix="gan2shape-demo-", dir=parent))
+        files belong. It goes with the program; those of programs that were killed go now."""
+        parent = Path(parent or tempfile.gettempdir())
+        _remove_leftovers(parent)
+        # A start beside this one may take the folder for a leftover until it is locked. Where there are no locks
+        # nobody removes anything.
+        for _ in range(3):
+            self.root = Path(tempfile.mkdtemp(prefix=ROOT_PREFIX, dir=parent))
+            self._lock_number = lock_folder(self.root)
+            if self._lock_number is not None and self.root.is_dir():
+                break
+        self.root.mkdir(mode=0o700, exist_ok=True)
         atexit.register(shutil.rmtree, self.root, ignore_errors=True)
-        self.lifetime_s, self.orphan_s = lifetime_s, orphan_s
+        self.lifetime_s, self.orphan_s, self.grace_s = lifetime_s, orphan_s, grace_s
         self._sessions: dict[str, Session] = {}
         self._here: Counter[str] = Counter()
         self._left: dict[str, None] = {}
@@ -139,7 +167,7 @@ class Workspace:
 
     def session(self, key: str | None) -> Session:
         """The session called ``key``, made where there is none; None always makes one. DemoError where its visitor has
-        left: what was still on its way then must not begin a session that nobody will end."""
+        left for good: what was still on its way then must not begin a session that nobody will end."""
         with self._lock:
             if key in self._left:
                 raise DemoError(GONE)
@@ -152,20 +180,40 @@ class Workspace:
                 if self._sweeper is None:
                     self._sweeper = threading.Thread(target=self._sweep_forever, name="sweeper", daemon=True)
                     self._sweeper.start()
+            session.connected |= self._here[key] > 0
             session.touched = time.monotonic()
             return session
 
-    def own(self, session: Session, upload: str | Path) -> None:
-        """Remove the uploaded file too when the last session that uses it ends. A file from elsewhere, such as an
-        example, is nobody's."""
-        upload = Path(upload)
-        if self.root not in upload.parents:
-            return
+    def own(self, session: Session, upload: str | Path | None) -> Path:
+        """The path of an uploaded file, which is removed too when the last session that uses it ends, or has uploaded
+        `MAX_UPLOADS` further ones. A file from elsewhere, such as an example, is nobody's. DemoError: what a program
+        named is no file that was uploaded."""
+        upload = Path(upload or "")
+        inside = upload.is_relative_to(self.root)
+        if not upload.is_file() or (inside and (upload.is_symlink() or len(upload.relative_to(self.root).parts) != 2)):
+            raise DemoError("the photograph is no uploaded file (any more): upload it again.")
+        if not inside or upload.parent.name.startswith(PREFIX):  # what is in a session's folder goes with that one
+            return upload
         with self._lock:
-            if not session.closed:
-                session.uploads.add(upload)
-                return
-        self._remove_uploads({upload})
+            if session.closed:
+                self._remove_uploads({upload})
+                return upload
+            session.uploads.pop(upload, None)
+            session.uploads[upload] = None
+            older = list(session.uploads)[:-MAX_UPLOADS]
+            for path in older:
+                del session.uploads[path]
+            self._remove_uploads(set(older) - self._owned())
+        return upload
+
+    def is_full(self) -> bool:
+        """Whether photographs take so much of the disk that no further one should come."""
+        taken = 0
+        for entry in self.root.glob("*"):
+            if not entry.name.startswith(PREFIX):
+                with contextlib.suppress(OSError):
+                    taken += sum(file.stat().st_size for file in (entry.iterdir() if entry.is_dir() else (entry,)))
+        return taken > MAX_UPLOADED_BYTES
 
     def finish(self, session: Session, finished: Finished) -> None:
         """Hand a result to its session; where there are too many, the least recently used one is forgotten."""
@@ -196,14 +244,21 @@ class Workspace:
         with self._lock:
             self._here[key] += 1
             self._left.pop(key, None)
+            if key in self._sessions:
+                self._sessions[key].connected = True
 
-    def leave(self, key: str) -> None:
-        """The visitor is gone: end the session, and let nothing that is late begin it anew."""
+    def leave(self, key: str, *, for_good: bool = True) -> None:
+        """A connection of the visitor has ended. After the last one the session ends, and nothing that is late begins
+        it anew; unless ``for_good`` the visitor may call again, within the grace to find what was there."""
         with self._lock:
             self._here[key] -= 1
             if self._here[key] > 0:
                 return  # a second connection came before the first one's end was noticed
             del self._here[key]
+            if not for_good:
+                if key in self._sessions:
+                    self._sessions[key].touched = time.monotonic()
+                return
             self._left[key] = None
             if len(self._left) > MAX_REMEMBERED:
                 del self._left[next(iter(self._left))]
@@ -217,65 +272,75 @@ class Workspace:
                 return
             session.closed = True
             session.subject = session.order = session.finished = None
-            others = set().union(*(s.uploads for s in self._sessions.values()))
             shutil.rmtree(session.folder, ignore_errors=True)
-            self._remove_uploads(session.uploads - others)
+            self._remove_uploads(set(session.uploads) - self._owned())
         self._somebody_left.set()
+
+    def _owned(self) -> set[Path]:
+        return set().union(*(session.uploads for session in self._sessions.values()))
 
     @staticmethod
     def _remove_uploads(uploads: set[Path]) -> None:
+        """Whatever of them can be removed."""
         for upload in uploads:
-            upload.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                upload.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # another file of the same content under another name
                 upload.parent.rmdir()
 
     def sweep(self) -> None:
         """Close what has been silent for too long, and remove what belongs to nobody."""
-        limit = time.monotonic() - self.lifetime_s
+        now = time.monotonic()
         with self._lock:
-            for key in [key for key, session in self._sessions.items() if session.touched < limit]:
+            for key in [key for key, s in self._sessions.items() if s.touched < now - self._patience_s(key, s)]:
                 self.close(key)
-            folders = {session.folder for session in self._sessions.values()}
-            owned = set().union(*(s.uploads for s in self._sessions.values()))
+            folders, owned = {session.folder for session in self._sessions.values()}, self._owned()
             for entry in set(self.root.glob("*")) - folders:
                 if entry.name.startswith(PREFIX):
                     shutil.rmtree(entry, ignore_errors=True)  # something was written while its session ended
                 else:
                     self._remove_orphans(entry, owned)
 
+    def _patience_s(self, key: str, session: Session) -> float:
+        """How long a session may be silent. A single call leaves nobody connected, and its result's id holds."""
+        waits = self._here[key] > 0 or session.order is not None or (session.finished and not session.connected)
+        return self.lifetime_s if waits else min(self.grace_s, self.lifetime_s)
+
     def _remove_orphans(self, entry: Path, owned: set[Path]) -> None:
         """What Gradio put here: an upload in a folder of its own, or a file that has not come in whole."""
-        limit = time.time() - self.orphan_s
         with contextlib.suppress(OSError):  # it is being moved this moment
             files = [path for path in entry.iterdir() if path not in owned] if entry.is_dir() else [entry]
-            self._remove_uploads({p for p in files if max(p.stat().st_mtime, p.stat().st_ctime) < limit})
+            files = [file for file in files if self._is_old(file)]
+            for file in files:
+                if file.is_dir() and not file.is_symlink():
+                    shutil.rmtree(file, ignore_errors=True)
+                else:
+                    self._remove_uploads({file})
+            if entry.is_dir() and self._is_old(entry):
+                entry.rmdir()
+
+    def _is_old(self, path: Path) -> bool:
+        """Whether nothing has touched it for a while; a date in the future says nothing."""
+        status, now = path.lstat(), time.time()
+        return not any(now - self.orphan_s <= date <= now + 1 for date in (status.st_mtime, status.st_ctime))
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def _sweep_forever(self) -> None:
         while True:
-            if self._somebody_left.wait(min(SWEEP_S, self.lifetime_s / 4, self.orphan_s / 2)):
+            if self._somebody_left.wait(min(SWEEP_S, self.lifetime_s / 4, self.grace_s / 4, self.orphan_s / 2)):
                 self._somebody_left.clear()
                 time.sleep(1)  # for what was being written when the session ended
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception as error:  # the next sweep may well succeed; photographs stay where none comes
+                print(f"demo: {type(error).__name__} in a sweep", file=sys.stderr)
 
 
-class Comings:
-    """ASGI middleware: a page holds one request open as long as it is there, and when that request ends, in whatever
-    way, its visitor has left. Gradio's own ``unload`` event is raised inside that request's answer, and is lost when
-    the connection breaks while a part of the answer is being sent or before its first part."""
-
-    def __init__(self, app: Any, workspace: Workspace) -> None:
-        self.app, self.workspace = app, workspace
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        _, found, key = scope.get("path", "").partition("/heartbeat/")
-        if scope["type"] != "http" or not found:
-            await self.app(scope, receive, send)
-            return
-        self.workspace.arrive(key)
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.workspace.leave(key)
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the folders of workspaces whose programs were killed: those that live hold a lock."""
+    for root in parent.glob(f"{ROOT_PREFIX}*"):
+        if not root.is_symlink() and (number := lock_folder(root)) is not None:
+            shutil.rmtree(root, ignore_errors=True)
+            os.close(number)

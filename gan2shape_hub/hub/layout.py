@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def _check_link(file: Path) -> None:
     """CheckpointError where ``file`` is a link out of its folder, other than into the Hub's cache: messages about what
     it holds would show somebody else's file."""
-    real, folder = file.resolve(), file.parent.resolve()
+    real, folder = Path(os.path.realpath(file)), file.parent.resolve()  # a link may lead to itself
     blobs = real.parent.name == "blobs" and real.parent.parent in folder.parents
     if not (real.is_relative_to(folder) or blobs):
         raise CheckpointError(f"{file} is a link to another folder: put the file itself there.")

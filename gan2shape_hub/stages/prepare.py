@@ -169,6 +169,10 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
 
 def _warn_if_animated(label: str, image: Image.Image) -> None:
     # Phones write a preview or a depth map beside the photograph, which is nothing to warn about.
-    if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
+    try:
+        several = image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False)
+    except Exception:  # the second frame is looked at: it may be damaged, in whatever way
+        several = True
+    if several:
         text = f"{label} has several frames: only the first one is used."
         warnings.warn(InputWarning(text, code="several-frames"), stacklevel=4)

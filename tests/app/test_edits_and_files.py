@@ -93,12 +93,12 @@ def test_pasting_changes_the_square_alone(desk, photograph):
     assert np.array_equal(whole[:, :12], before[:, :12])
 
 
-def test_the_settings_repeat_the_run_from_the_command_line(finished, tmp_path, monkeypatch):
+def test_the_settings_repeat_the_run_from_the_command_line(finished, checkpoint, tmp_path, monkeypatch):
     result, _ = finished
     path = results.file_of(result, tmp_path, "settings")
     words = shlex.split(json.loads(path.read_text())["command"])
     assert words[:2] == ["gan2shape", "reconstruct"]
-    monkeypatch.chdir(Path(result.checkpoint).parent)
+    monkeypatch.chdir(Path(checkpoint).parent)
     words[-1] = str(tmp_path / "out")
     assert cli.main([*words[1:], "--no-turntable", "--quiet"]) == 0
     again = np.load(tmp_path / "out" / "depth.npy")

@@ -1,7 +1,10 @@
 """The demo's API, called as other programs call it."""
 
+import re
+import urllib.request
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import trimesh
@@ -132,3 +135,22 @@ def test_with_a_password_only_who_knows_it_comes_in(tmp_path):
         assert client.predict(seed=1, api_name="/sample")[1] == 1
     assert checker(None) is None
     assert checker("") is None
+
+
+def test_the_configuration_shows_no_place_of_the_checkpoint(server):
+    with urllib.request.urlopen(f"{server[0]}config") as answer:
+        text = answer.read().decode()
+    assert '"checkpoint"' in text, "its public name"
+    assert not re.findall(r'"(/[^"]*checkpoint[^"]*)"', text)
+
+
+def test_a_folder_is_no_photograph_and_a_large_request_is_refused(server):
+    address, desk = server
+    upload = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", b"x")}).json()[0]
+    data = [{"path": str(Path(upload).parent)}, None, "", "", 0, False, 0]
+    begun = httpx.post(f"{address}gradio_api/call/reconstruct", json={"data": data})
+    told = httpx.get(f"{address}gradio_api/call/reconstruct/{begun.json()['event_id']}", timeout=60).text
+    assert "no uploaded file" in told
+    files = [("files", (f"{k}.png", bytes(15_000_000))) for k in range(2)]
+    assert httpx.post(f"{address}gradio_api/upload", files=files, timeout=60).status_code == 413
+    assert len(list(desk.workspace.root.rglob("?.png"))) == 1

@@ -41,7 +41,7 @@ def test_one_checkpoint_in_memory_at_a_time(tmp_path):
         time.sleep(0.1)
         assert not waited, "the one in use is not dropped"
     thread.join(20)
-    assert shelf.loaded == two
+    assert shelf.loaded == "two"
     assert loaded == [one, two]
 
 
@@ -58,13 +58,31 @@ def test_a_checkpoint_that_fails_explains_itself(tmp_path, checkpoint):
         assert pipeline.config.category == "face"
 
 
-def test_visitors_of_a_space_cannot_name_folders(tmp_path, checkpoint, monkeypatch):
-    monkeypatch.setenv("SPACE_ID", "someone/space")
-    shelf = Shelf([checkpoint])
-    for name in ("/etc", "~", "./checkpoints", str(tmp_path)):
-        with pytest.raises(DemoError, match="not offered"):
-            shelf.config(name)
-    assert shelf.config(checkpoint).category == "face"
+def test_visitors_from_elsewhere_name_what_is_listed_and_learn_nothing_of_the_rest(tmp_path, checkpoint, monkeypatch):
+    monkeypatch.setattr("gan2shape_hub.hub.resolve", lambda name, **_: Path(name))  # nothing else may be looked for
+    shelf = Shelf([checkpoint], only_listed=True)
+    (tmp_path / "file").write_text("{}")
+    said = set()
+    for name in ("/etc", "~", str(tmp_path), str(tmp_path / "file"), str(tmp_path / "none"), checkpoint, "org/name"):
+        for asked in (shelf.config, lambda name: shelf.drawn(name, 1), lambda name: shelf.use(name).__enter__()):
+            with pytest.raises(DemoError) as told:
+                asked(name)
+            said.add(str(told.value).replace(name, "NAME"))
+    assert said == {"'NAME' is not offered here: take one of tiny."}
+    assert shelf.config("tiny").category == "face"
+    assert shelf.drawn("", 1).checkpoint == "tiny"
+
+
+def test_checkpoints_have_public_names_of_their_own(tmp_path):
+    for name in ("one", "two"):
+        tiny_pipeline().save_pretrained(tmp_path / name / "cats")
+    shelf = Shelf([str(tmp_path / "one" / "cats"), str(tmp_path / "two" / "cats"), "org/dogs"], only_listed=True)
+    assert shelf.listed == ["cats", "cats-2", "org/dogs"]
+    assert shelf.config("cats-2").category == "face"
+    (tmp_path / "two" / "cats" / "config.json").write_text("{")
+    broken = Shelf([str(tmp_path / "two" / "cats")], only_listed=True)
+    with pytest.raises(DemoError, match=r"^the category 'cats' cannot be loaded: tell the people who run this page\.$"):
+        broken.config("cats")
 
 
 def test_the_variable_lists_checkpoints(monkeypatch):

@@ -1,6 +1,10 @@
 """Visitors, their folders, and the end of both."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +13,9 @@ import pytest
 from demo_parts import awaited
 from PIL import Image
 
+from gan2shape_hub.demo.door import Calls, Comings, LocalNames, RequestLimit
 from gan2shape_hub.demo.runs import Order
-from gan2shape_hub.demo.visitors import Comings, DemoError, Workspace
+from gan2shape_hub.demo.visitors import GRACE_S, MAX_UPLOADS, DemoError, Workspace
 
 PICTURE = Image.new("RGB", (8, 8))
 
@@ -92,7 +97,7 @@ def test_a_visitor_has_left_in_whatever_way_the_connection_ends(tmp_path, end):
             await asyncio.sleep(60)
 
     async def visit():
-        scope = {"type": "http", "path": "/gradio_api/heartbeat/a"}
+        scope = {"type": "http", "path": "/gradio_api/heartbeat/a", "headers": [(b"user-agent", b"Mozilla/5.0")]}
         task = asyncio.create_task(Comings(gradio, space)(scope, None, None))
         await asyncio.sleep(0.01)
         task.cancel()
@@ -166,3 +171,162 @@ def test_versions_of_a_file_have_names_of_their_own_and_old_ones_go(tmp_path):
     assert len(set(seen)) == 12
     assert len(list(session.folder.iterdir())) <= 4
     assert seen[-1].exists()
+
+
+def test_only_uploaded_files_are_taken_and_nothing_ends_the_sweep(tmp_path, monkeypatch):
+    space = Workspace(tmp_path, orphan_s=0.05, lifetime_s=0.4)
+    session, photograph = space.session("a"), upload(space, "upload")
+    link = photograph.with_name("link.jpg")
+    link.symlink_to("/etc/hostname")
+    for path in (photograph.parent, space.root, session.folder, photograph / "..", link, "", None, "/dev/zero"):
+        with pytest.raises(DemoError, match="no uploaded file"):
+            space.own(session, path)
+    assert space.own(session, photograph) == photograph
+    photograph.unlink()
+    photograph.mkdir()  # it cannot be removed as a file
+    (space.root / "other" / "folder" / "inside").mkdir(parents=True)
+    space.close("a")
+    assert eventually_gone(photograph, space.root / "other")
+    sweeps = []
+
+    def failing():
+        sweeps.append(1)
+        raise OSError
+
+    monkeypatch.setattr(space, "sweep", failing)
+    deadline = time.monotonic() + 20
+    while len(sweeps) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(sweeps) > 1, "the sweeper goes on"
+
+
+def test_photographs_dated_in_the_future_go_too(tmp_path):
+    space = Workspace(tmp_path, orphan_s=0.1)
+    photograph = upload(space, "upload")
+    os.utime(photograph, (time.time() + 1e6,) * 2)
+    time.sleep(0.15)
+    space.sweep()
+    assert not photograph.parent.exists()
+
+
+def test_what_a_killed_program_left_goes_at_the_next_start_and_a_living_ones_stays(tmp_path):
+    living = Workspace(tmp_path)
+    code = (
+        "import os, signal, sys; from gan2shape_hub.demo.visitors import Workspace; "
+        "s = Workspace(sys.argv[1]).session('a'); (s.folder / 'photo.jpg').write_bytes(b'x'); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=240)
+    assert len(list(tmp_path.rglob("photo.jpg"))) == 1
+    fresh = Workspace(tmp_path)
+    assert set(tmp_path.iterdir()) == {living.root, fresh.root}
+
+
+def test_a_visitors_older_photographs_give_way_and_a_full_workspace_says_so(tmp_path, monkeypatch):
+    space = Workspace(tmp_path)
+    session, other = space.session("a"), space.session("b")
+    photographs = [upload(space, f"upload{k}") for k in range(MAX_UPLOADS + 2)]
+    space.own(other, photographs[0])
+    for photograph in photographs:
+        space.own(session, photograph)
+    assert [p.exists() for p in photographs] == [True, False, *[True] * MAX_UPLOADS]
+    assert not space.is_full()
+    monkeypatch.setattr("gan2shape_hub.demo.visitors.MAX_UPLOADED_BYTES", 40)
+    assert space.is_full()
+
+
+def test_a_program_that_lost_its_connection_finds_its_session_again(tmp_path):
+    space = Workspace(tmp_path, grace_s=0.3)
+    space.arrive("a")
+    session = space.session("a")
+    space.leave("a", for_good=False)  # it gave up, while this machine stalled
+    assert space.session("a") is session
+    space.arrive("a")  # it listens for the answer of a call
+    time.sleep(0.35)
+    space.sweep()
+    assert space.session("a") is session
+    space.leave("a", for_good=False)
+    assert eventually_gone(session.folder), "and nobody has to call sweep"
+    again = space.session("a")
+    assert again is not session
+    assert again.folder.exists()
+
+
+def test_single_calls_leave_nothing_after_the_grace_but_their_results(tmp_path):
+    assert GRACE_S == 60
+    space = Workspace(tmp_path, grace_s=0.1)
+    single, made = space.session(None), space.session(None)
+    made.finished = SimpleNamespace(id="known")
+    time.sleep(0.15)
+    space.sweep()
+    assert not single.folder.exists()
+    assert space.result("known")[0] is made
+
+
+def answered(middleware, *, method="GET", path="/", headers=(), body=()):
+    """(status, what reached the application) of a request whose body comes in the parts ``body``."""
+    reached, sent, parts = [], [], [*body]
+
+    async def application(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            reached.append(message["body"])
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive():
+        return {"type": "http.request", "body": parts.pop(0) if parts else b"", "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+    awaited(middleware(application)(scope, receive, send))
+    return sent[0]["status"], reached
+
+
+def test_requests_are_limited_as_a_whole(tmp_path, monkeypatch):
+    space = Workspace(tmp_path)
+    monkeypatch.setattr("gan2shape_hub.demo.door.MAX_REQUEST", 100)
+    post = {"method": "POST", "path": "/gradio_api/upload"}
+    limit = lambda app: RequestLimit(app, space)  # noqa: E731
+    assert answered(limit, **post, body=[b"x" * 60, b"x" * 40]) == (200, [b"x" * 60, b"x" * 40])
+    assert answered(limit, **post, body=[b"x" * 60, b"x" * 60, b"x"]) == (413, [b"x" * 60])
+    assert answered(limit, **post, headers=[(b"content-length", b"101")], body=[b"x"]) == (413, [])
+    monkeypatch.setattr(space, "is_full", lambda: True)
+    assert answered(limit, **post, body=[b"x"]) == (503, [])
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:7860", 200),
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("[::1]:7860", 200),
+        ("evil.example:7860", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("192.168.0.2:7860", 421),
+        ("", 421),
+    ],
+)
+def test_a_local_demo_answers_to_this_machines_names_only(host, status):
+    assert answered(LocalNames, headers=[(b"host", host.encode())])[0] == status
+
+
+def test_a_photograph_is_owned_while_its_call_waits_in_the_queue(tmp_path):
+    space = Workspace(tmp_path, orphan_s=0.05)
+    space.arrive("a")
+    photograph = upload(space, "upload")
+    call = json.dumps({"session_hash": "a", "data": [{"path": str(photograph)}, 1, "text"]}).encode()
+    post = {"method": "POST", "path": "/gradio_api/queue/join"}
+    status, reached = answered(lambda app: Calls(app, space), **post, body=[call[:20], call[20:]])
+    assert (status, b"".join(reached)) == (200, call)
+    time.sleep(0.1)
+    space.sweep()
+    assert photograph.exists()
+    space.leave("a")
+    assert not photograph.exists()
+    for body in (b"{", b"[]", b'{"session_hash": "a", "data": [{"path": "/etc/passwd"}]}'):  # and "a" has left
+        assert answered(lambda app: Calls(app, space), **post, body=[body]) == (200, [body])

@@ -69,6 +69,11 @@ def linked(folder: Path) -> None:
     (folder / "config.json").symlink_to(secret)
 
 
+def looped(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(folder / "config.json")
+
+
 def poisoned(folder: Path, value: float) -> None:
     tensors = load_file(folder / WEIGHTS)
     name = min(name for name in tensors if tensors[name].numel() > 1)
@@ -168,6 +173,7 @@ DAMAGES = {
     ),
     "huge layers": (lambda f: edit(f / "generator/config.json", channels=[2**62] * 4), ("generator/config.json",)),
     "link": (linked, ("config.json is a link to another folder",)),
+    "link to itself": (looped, ("config.json cannot be read",)),
     "NaN": (lambda f: poisoned(f, float("nan")), (WEIGHTS, "NaN or infinity in tensor '")),
     "infinity": (lambda f: poisoned(f, float("-inf")), (WEIGHTS, "NaN or infinity in tensor '")),
     "not an object": (lambda f: (f / "model_index.json").write_text("[]"), ("model_index.json holds a list",)),
@@ -217,3 +223,12 @@ def test_existing_folder_wins_and_odd_names_are_explained(light, monkeypatch):
     ):
         with pytest.raises(CheckpointError, match=words):
             hub.resolve(name, local_files_only=True)
+
+
+def test_what_is_quoted_is_cut_and_the_remedy_stays(light):
+    edit(light / "model_index.json", generator="x" * 5000)
+    with pytest.raises(
+        CheckpointError, match=r"model_index\.json asks for the unknown class 'xxx.* \.\.\. xx.*upgrade"
+    ) as caught:
+        hub.load_components(light)
+    assert len(str(caught.value)) < 1500

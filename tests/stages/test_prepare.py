@@ -298,3 +298,15 @@ def test_shrinking_is_antialiased():
     stripes[:, ::2] = 255
     inner = prepare_square(Image.fromarray(stripes), 32).image[..., 4:-4]
     assert inner.abs().max() < 0.05
+
+
+def test_an_animation_whose_second_frame_is_damaged_shows_its_first(tmp_path):
+    whole, moving = tmp_path / "whole.gif", tmp_path / "moving.gif"
+    first, second = (Image.fromarray(np.random.default_rng(k).integers(0, 255, (40, 40), np.uint8)) for k in (0, 1))
+    first.save(whole, save_all=True, append_images=[second], duration=50)
+    data = whole.read_bytes()
+    at = data.rindex(b"\x21\xf9\x04")  # the control block of the second frame, cut to one byte
+    moving.write_bytes(data[: at + 2] + b"\x01\x00\x00" + data[at + 8 :])
+    with pytest.warns(UserWarning, match="several frames"):
+        read = load_image(moving)
+    assert np.array_equal(np.asarray(read), np.asarray(first.convert("RGB")))
