@@ -1,0 +1,159 @@
+"""What a photograph shows edge-on, from pictures of the same object that was turned.
+
+A canonical texture holds a cheek or a temple on a few texels, which the photograph smears. Where a turned picture sees
+the surface more frontally its colours are taken, brought to the photograph's along the seam. The photograph wins where
+it sees well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan2shape_hub.config import CameraConfig, DetailsConfig
+from gan2shape_hub.rendering.camera import Pose, project, unproject
+from gan2shape_hub.rendering.details import blur
+from gan2shape_hub.rendering.registration import register
+from gan2shape_hub.rendering.renderer import visible_from
+from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.results import wide
+from gan2shape_hub.results.texture import BakedTexture, extrapolate, shrink, smooth, upsample_depth, without_border
+
+FRONTAL = (0.25, 0.6)
+"""Between these cosines of the angle at which it sees a surface, a picture's word grows from none to all."""
+BETTER = (0.05, 0.3)
+"""By how much a turned picture's cosine has to be larger than the photograph's."""
+RELIEF = 2.0
+"""Pixels of a 128 pixel sheet over which the surface is smoothed before it is asked: strands of hair face everywhere."""
+FRINGE = 1 / 64
+"""Part of a picture's side along its object's outline that is left out: background shines through there."""
+OUTLIER = 0.5
+"""Logarithm of colours' ratio from which on a pair says nothing of the light: it is not the same thing."""
+GAIN = 0.6
+"""Logarithm of the factor at most by which a picture's colours are changed."""
+
+
+@dataclass(frozen=True)
+class SideView:
+    """A picture of the object from another side, aligned to the sheet."""
+
+    image: Tensor
+    """(3, T, T) in -1..1."""
+    alpha: Tensor
+    """(1, M, M) in 0..1 on the object."""
+    pose: Pose
+    """Canonical frame to this view, batch of one."""
+
+    @property
+    def widened(self) -> SideView:
+        """The same for a sheet with margins (`results.wide`), of which it shows nothing."""
+        margin = wide.margin(self.alpha.shape[-1])
+        return replace(self, image=wide.widened(self.image), alpha=F.pad(self.alpha, (margin,) * 4))
+
+
+@torch.no_grad()
+def align_sides(
+    images: Tensor,
+    alphas: Tensor,
+    starts: Pose,
+    baked: BakedTexture,
+    depth: Tensor,
+    pose: Pose,
+    camera: CameraConfig,
+    config: DetailsConfig,
+) -> tuple[SideView, ...]:
+    """Find where pictures were taken from.
+
+    Args:
+        images: (N, 3, T, T) in -1..1; alphas (N, 1, M, M) in 0..1 on their object.
+        starts: N poses to begin at.
+        baked: the photograph as a texture of the sheet ``depth`` (S, S), seen from ``pose``.
+        camera: of the sheet.
+        config: what of the pictures is compared.
+    """
+    depth = without_border(depth, camera)
+    side = depth.shape[-1]
+    known = facing(depth, pose, camera) * shrink((baked.confidence * baked.alpha)[None], (side, side))
+    weight = torch.cat([known * facing(depth, starts.index(n), camera) for n in range(len(images))])
+    colours = shrink(baked.image[None], (side, side))
+    found = register(colours, weight, depth[None], images, starts, camera, config)
+    images, alphas = found.aligned(images), found.aligned(alphas)
+    return tuple(SideView(images[n], alphas[n], found.pose.index(n)) for n in range(len(images)))
+
+
+@torch.no_grad()
+def add_sides(
+    baked: BakedTexture, views: Sequence[SideView], depth: Tensor, pose: Pose, camera: CameraConfig
+) -> BakedTexture:
+    """``baked`` with the colours of ``views`` where they see the sheet ``depth`` (S, S) better than ``pose`` does."""
+    if not views:
+        return baked
+    depth = without_border(depth, camera)
+    side, size = depth.shape[-1], baked.image.shape[-1]
+    fine = upsample_depth(depth, size)
+    own = facing(depth, pose, camera) * shrink(baked.confidence[None], (side, side))
+    told = shrink(baked.image[None], (side, side)), own * shrink(baked.alpha[None], (side, side))
+    total, colours = torch.zeros_like(own), torch.zeros_like(baked.image)[None]
+    for view in views:
+        cosine = facing(depth, view.pose, camera)
+        cover = _sample(_inner(view.alpha), depth, view.pose, camera, side, "zeros")
+        better = ramp(cosine, *FRONTAL) * ramp(cosine - own, *BETTER) * cover
+        picture = _sample(view.image, fine, view.pose, camera, side, "border")
+        gain = _gain(told, (shrink(picture, (side, side)), cosine * cover))
+        picture = (picture / 2 + 0.5) * _enlarged(gain, size) * 2 - 1
+        weight = smooth(better, side / 64)
+        colours += _enlarged(weight, size) * picture
+        total += weight
+    # A texel that the photograph sees well is the photograph's, however well others see it.
+    share = (1 - smooth(ramp(own, *FRONTAL), side / 64)) * total.clamp(max=1)
+    share = _enlarged(share, size)
+    colours = colours / _enlarged(total, size).clamp_min(1e-4)
+    image = (baked.image[None] + share * (colours - baked.image[None])).clamp(-1, 1)
+    return replace(baked, image=image[0], sides=share[0])
+
+
+def facing(depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
+    """(1, 1, S, S) in 0..1: the cosine of the angle at which ``pose`` sees each pixel of the sheet ``depth`` (S, S), 0
+    where something hides it."""
+    even = blur(depth[None, None], RELIEF * depth.shape[-1] / 128)[:, 0]
+    normals = torch.einsum("bij,bjhw->bhwi", pose.rotation, normals_from_depth(even, camera))
+    rays = F.normalize(pose.apply(unproject(depth[None], camera), camera), dim=-1)
+    return (normals * rays).sum(-1)[:, None].clamp_min(0) * visible_from(depth[None], pose, camera)
+
+
+def ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """0 below ``low``, 1 above ``high``, a line between."""
+    return ((values - low) / (high - low)).clamp(0, 1)
+
+
+def _sample(picture: Tensor, depth: Tensor, pose: Pose, camera: CameraConfig, side: int, padding: str) -> Tensor:
+    """(1, C, T, T): what ``picture`` (C, any, any) shows from ``pose`` at each pixel of ``depth`` (T, T), the sheet of
+    ``side`` pixels enlarged corner onto corner."""
+    pixels = project(pose.apply(unproject(depth[None], camera), camera), camera, (side, side))
+    lookup = (2 * pixels + 1) / side - 1
+    return F.grid_sample(picture[None], lookup, padding_mode=padding, align_corners=False)
+
+
+def _inner(alpha: Tensor) -> Tensor:
+    """(1, M, M): ``alpha`` (1, M, M) without its fringe."""
+    reach = max(1, round(FRINGE * alpha.shape[-1]))
+    return -F.max_pool2d(-ramp(alpha, 0.5, 0.9), 2 * reach + 1, 1, reach)
+
+
+def _gain(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    """(1, 3, S, S): the factor, smooth, that brings the colours of ``other`` to those of ``one``; each is colours
+    (1, 3, S, S) in -1..1 and how well they are seen (1, 1, S, S)."""
+    log = (one[0] / 2 + 0.55).log() - (other[0] / 2 + 0.55).log()
+    weight = one[1] * other[1] * torch.exp(-(log.abs().amax(1, keepdim=True) / OUTLIER).square())
+    radius = max(2.0, log.shape[-1] / 12)
+    known = smooth(weight, radius)
+    mean = smooth(log * weight, radius) / known.clamp_min(1e-6)
+    return extrapolate(mean, (known * 8).clamp(max=1)).clamp(-GAIN, GAIN).exp()
+
+
+def _enlarged(maps: Tensor, size: int) -> Tensor:
+    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=True)
