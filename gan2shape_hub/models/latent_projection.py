@@ -62,6 +62,16 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
+    def turned(self, latent: Tensor) -> tuple[Tensor, tuple[float, ...]]:
+        """Latents (2, L, D) of ``latent`` (1, D) or (1, L, D) turned as far as ``view_step_limit`` allows to either
+        side, and the yaws, in view units, that this should be. The layers that take the light, and later ones, stay:
+        the lamp does not move and colours do not change."""
+        limit, layers = self.config.view_step_limit, min(self.config.light_layers, default=self.generator.num_latents)
+        yaws = (-limit * self.config.view_units[1], limit * self.config.view_units[1])
+        wide = latent if latent.ndim == 3 else latent[:, None].expand(-1, self.generator.num_latents, -1)
+        moved = self.walk(wide, latent.new_tensor([(0.0, yaw) for yaw in yaws]))
+        return torch.cat((moved[:, :layers], wide.expand_as(moved)[:, layers:]), 1), yaws
+
     @property
     def relights(self) -> bool:
         """Whether the configuration knows directions along which the light moves."""

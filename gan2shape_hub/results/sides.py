@@ -7,7 +7,6 @@ it sees well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,19 +19,24 @@ from gan2shape_hub.rendering.details import blur
 from gan2shape_hub.rendering.registration import register
 from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.results import wide
 from gan2shape_hub.results.texture import BakedTexture, extrapolate, shrink, smooth, upsample_depth, without_border
 
-FRONTAL = (0.25, 0.6)
+FRONTAL = (0.35, 0.6)
 """Between these cosines of the angle at which it sees a surface, a picture's word grows from none to all."""
-BETTER = (0.05, 0.3)
+BETTER = (0.0, 0.15)
 """By how much a turned picture's cosine has to be larger than the photograph's."""
 RELIEF = 2.0
-"""Pixels of a 128 pixel sheet over which the surface is smoothed before it is asked: strands of hair face everywhere."""
+"""Pixels of a 128 pixel sheet over which the surface is smoothed first: strands of hair face everywhere."""
 FRINGE = 1 / 64
 """Part of a picture's side along its object's outline that is left out: background shines through there."""
 OUTLIER = 0.5
 """Logarithm of colours' ratio from which on a pair says nothing of the light: it is not the same thing."""
+BESIDE = 0.1
+"""What a pixel counts outside the category's box when poses are found: hair may not turn as a head does."""
+NECK = (0.05, 0.17)
+"""Parts of the sheet's side above the lower edge of the category's box between which turned pictures fade out."""
 GAIN = 0.6
 """Logarithm of the factor at most by which a picture's colours are changed."""
 
@@ -48,11 +52,24 @@ class SideView:
     pose: Pose
     """Canonical frame to this view, batch of one."""
 
+
+@dataclass(frozen=True)
+class Sides:
+    """Pictures of one object from its sides."""
+
+    views: tuple[SideView, ...]
+    turning: Tensor
+    """(1, S, S) in 0..1: how far each pixel of the canonical sheet turns with the object; a neck hardly does."""
+
     @property
-    def widened(self) -> SideView:
-        """The same for a sheet with margins (`results.wide`), of which it shows nothing."""
-        margin = wide.margin(self.alpha.shape[-1])
-        return replace(self, image=wide.widened(self.image), alpha=F.pad(self.alpha, (margin,) * 4))
+    def widened(self) -> Sides:
+        """The same for a sheet with margins (`results.wide`), of which they show nothing."""
+
+        def larger(view: SideView) -> SideView:
+            alpha = F.pad(view.alpha, (wide.margin(view.alpha.shape[-1]),) * 4)
+            return replace(view, image=wide.widened(view.image), alpha=alpha)
+
+        return Sides(tuple(map(larger, self.views)), wide.widened(self.turning))
 
 
 @torch.no_grad()
@@ -65,7 +82,8 @@ def align_sides(
     pose: Pose,
     camera: CameraConfig,
     config: DetailsConfig,
-) -> tuple[SideView, ...]:
+    box: tuple[float, float, float, float],
+) -> Sides:
     """Find where pictures were taken from.
 
     Args:
@@ -74,34 +92,34 @@ def align_sides(
         baked: the photograph as a texture of the sheet ``depth`` (S, S), seen from ``pose``.
         camera: of the sheet.
         config: what of the pictures is compared.
+        box: (top, left, bottom, right) in 0..1 of what turns on the sheet; what is below it, a neck, does not.
     """
     depth = without_border(depth, camera)
     side = depth.shape[-1]
-    known = facing(depth, pose, camera) * shrink((baked.confidence * baked.alpha)[None], (side, side))
+    known = shrink((baked.confidence * baked.alpha)[None], (side, side)) * facing(depth, pose, camera)
+    known = known * box_importance(box, side, BESIDE).to(depth)
     weight = torch.cat([known * facing(depth, starts.index(n), camera) for n in range(len(images))])
     colours = shrink(baked.image[None], (side, side))
     found = register(colours, weight, depth[None], images, starts, camera, config)
+    below = (torch.arange(side).to(depth) / (side - 1) - box[2])[:, None].expand(side, side)
+    turning = ramp(-below, *NECK)[None]
     images, alphas = found.aligned(images), found.aligned(alphas)
-    return tuple(SideView(images[n], alphas[n], found.pose.index(n)) for n in range(len(images)))
+    return Sides(tuple(SideView(images[n], alphas[n], found.pose.index(n)) for n in range(len(images))), turning)
 
 
 @torch.no_grad()
-def add_sides(
-    baked: BakedTexture, views: Sequence[SideView], depth: Tensor, pose: Pose, camera: CameraConfig
-) -> BakedTexture:
-    """``baked`` with the colours of ``views`` where they see the sheet ``depth`` (S, S) better than ``pose`` does."""
-    if not views:
-        return baked
+def add_sides(baked: BakedTexture, sides: Sides, depth: Tensor, pose: Pose, camera: CameraConfig) -> BakedTexture:
+    """``baked`` with the colours of ``sides`` where they see the sheet ``depth`` (S, S) better than ``pose`` does."""
     depth = without_border(depth, camera)
     side, size = depth.shape[-1], baked.image.shape[-1]
     fine = upsample_depth(depth, size)
     own = facing(depth, pose, camera) * shrink(baked.confidence[None], (side, side))
     told = shrink(baked.image[None], (side, side)), own * shrink(baked.alpha[None], (side, side))
     total, colours = torch.zeros_like(own), torch.zeros_like(baked.image)[None]
-    for view in views:
+    for view in sides.views:
         cosine = facing(depth, view.pose, camera)
         cover = _sample(_inner(view.alpha), depth, view.pose, camera, side, "zeros")
-        better = ramp(cosine, *FRONTAL) * ramp(cosine - own, *BETTER) * cover
+        better = ramp(cosine, *FRONTAL) * ramp(cosine - own, *BETTER) * cover * sides.turning[None]
         picture = _sample(view.image, fine, view.pose, camera, side, "border")
         gain = _gain(told, (shrink(picture, (side, side)), cosine * cover))
         picture = (picture / 2 + 0.5) * _enlarged(gain, size) * 2 - 1

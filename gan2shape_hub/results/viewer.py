@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -31,6 +32,7 @@ from gan2shape_hub.results.edit import LightLike, as_light, multiplied, relight,
 from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mesh
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
+from gan2shape_hub.results.sides import Sides, add_sides
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -106,6 +108,8 @@ class Viewer:
     """Cells along the mesh's side up to which the sheet is refined."""
     window: Window | None = None
     """The part of the sheet that is meshed; None: all of it."""
+    sides: Callable[[], Sides | None] | None = None
+    """What the object looks like from its sides, asked for when the first model is made; None: nobody knows."""
 
     @cached_property
     def wide(self) -> Viewer:
@@ -125,6 +129,7 @@ class Viewer:
             albedo=wide.widened(self.albedo),
             alpha=wide.without_ceiling(alpha),
             window=wide.window(depth, alpha, self.pose, camera),
+            sides=lambda: None if (sides := self.sides and self.sides()) is None else sides.widened,
         )
 
     def lighter(self, side: int) -> Viewer:
@@ -184,6 +189,12 @@ class Viewer:
             self.source, self.depth, self.albedo, self.pose, self.light, self.camera, alpha=self.alpha, size=size
         )
 
+    def coloured(self, size: int | None, sides: bool) -> BakedTexture:
+        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them."""
+        baked = self.baked if size is None else self._baked(size)
+        known = self.sides() if sides and self.sides is not None else None
+        return baked if known is None else add_sides(baked, known, self.depth, self.pose, self.camera)
+
     @property
     def texture(self) -> Tensor:
         """(3, T, T) canonical texture, as the photograph is lit."""
@@ -217,7 +228,7 @@ class Viewer:
         """The model that ``options`` ask for."""
         plaque = options.background and options.shape == "relief"
         layers = self if plaque else self.wide
-        baked = layers.baked if options.texture_size is None else layers._baked(options.texture_size)
+        baked = layers.coloured(options.texture_size, options.sides and not plaque)
         cut = self.cut_out and not plaque
         colours = baked.object if cut else baked.image
         if options.texture == "albedo":
