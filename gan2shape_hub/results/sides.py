@@ -7,6 +7,7 @@ it sees well.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,8 @@ BESIDE = 0.1
 """What a pixel counts outside the category's box when poses are found: hair may not turn as a head does."""
 NECK = (0.05, 0.17)
 """Parts of the sheet's side above the lower edge of the category's box between which turned pictures fade out."""
+ASTRAY_DEG = 20.0
+"""A picture whose pose is found so far from where it was expected is left out."""
 GAIN = 0.6
 """Logarithm of the factor at most by which a picture's colours are changed."""
 
@@ -104,7 +107,10 @@ def align_sides(
     below = (torch.arange(side).to(depth) / (side - 1) - box[2])[:, None].expand(side, side)
     turning = ramp(-below, *NECK)[None]
     images, alphas = found.aligned(images), found.aligned(alphas)
-    return Sides(tuple(SideView(images[n], alphas[n], found.pose.index(n)) for n in range(len(images))), turning)
+    # What ends far from where it was expected has found something else.
+    turns = (found.pose.rotation @ starts.rotation.transpose(1, 2)).diagonal(dim1=1, dim2=2).sum(1)
+    near = [n for n, trace in enumerate(turns.tolist()) if trace >= 1 + 2 * math.cos(math.radians(ASTRAY_DEG))]
+    return Sides(tuple(SideView(images[n], alphas[n], found.pose.index(n)) for n in near), turning)
 
 
 @torch.no_grad()
