@@ -104,8 +104,8 @@ class Reconstruction:
         if self.known_sides is not None or not self.editor.turns or self.alpha is None or poor:
             return self.known_sides
         camera, viewer = self.config.camera, self.viewer
-        images, masks, yaws = side_pictures(self.editor, self.latent, self.config.crop_fraction)
-        starts = rotate_poses([(yaw * camera.view_angle_deg, 0.0) for yaw in yaws], camera, start=self.pose)
+        images, masks, turns = side_pictures(self.editor, self.latent, float(self.view[1]), self.config.crop_fraction)
+        starts = rotate_poses([(turn * camera.view_angle_deg, 0.0) for turn in turns], camera, start=self.pose)
         sheet = viewer.baked, viewer.depth, viewer.pose, camera
         return align_sides(images, masks, starts, *sheet, self.config.details, self.config.prior.default_box)
 

@@ -62,15 +62,18 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
-    def turned(self, latent: Tensor) -> tuple[Tensor, tuple[float, ...]]:
-        """Latents (2, L, D) of ``latent`` (1, D) or (1, L, D) turned as far as ``view_step_limit`` allows to either
-        side, and the yaws, in view units, that this should be. The layers that take the light, and later ones, stay:
-        the lamp does not move and colours do not change."""
-        limit, layers = self.config.view_step_limit, min(self.config.light_layers, default=self.generator.num_latents)
-        yaws = (-limit * self.config.view_units[1], limit * self.config.view_units[1])
+    def turned(self, latent: Tensor, yaw: float) -> tuple[Tensor, tuple[float, ...]]:
+        """Latents (N, L, D) of ``latent`` (1, D) or (1, L, D), whose yaw is ``yaw`` (view units), turned to either side
+        as far as ``view_step_limit`` allows, from where it is and from the front; and by how much (N), in view units. A
+        side to which it is turned already is left out. The layers that take the light, and later ones, stay: the lamp
+        does not move and colours do not change."""
+        limit = self.config.view_step_limit * self.config.view_units[1]
+        wanted = (max(-limit, min(limit, side * limit - yaw)) for side in (-1, 1))
+        turns = tuple(turn for turn in wanted if abs(turn) > limit / 3)
+        layers = min(self.config.light_layers, default=self.generator.num_latents)
         wide = latent if latent.ndim == 3 else latent[:, None].expand(-1, self.generator.num_latents, -1)
-        moved = self.walk(wide, latent.new_tensor([(0.0, yaw) for yaw in yaws]))
-        return torch.cat((moved[:, :layers], wide.expand_as(moved)[:, layers:]), 1), yaws
+        moved = self.walk(wide, latent.new_tensor([(0.0, turn) for turn in turns]))
+        return torch.cat((moved[:, :layers], wide[:, layers:].expand(len(moved), -1, -1)), 1), turns
 
     @property
     def relights(self) -> bool:

@@ -6,6 +6,7 @@ and a relief is not exactly its shape.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ POSE_STEPS, SHIFT_STEPS = 40, 40
 """Iterations for the pose alone, and for the pose and the shift."""
 ANGLE_RATE, MOVE_RATE, SHIFT_RATE = 0.012, 0.002, 0.006
 """Adam's steps: radians, scene units, and half sides of the picture."""
+HELD, FREE_DEG = 0.01, 6.0
+"""Weight of the turn away from the start, and the degrees that count one: details repeat, far away too."""
 BENDING, LENGTH = 2.0, 0.3
 """Weights of the shift's second differences and of its mean square (times 100)."""
 
@@ -70,7 +73,7 @@ def register(
     side = min(SIDE, depth.shape[-1])
     step = depth.shape[-1] // side
     fine = details(F.interpolate(images, (side, side), mode="area"), config)
-    wanted = F.avg_pool2d(details(F.avg_pool2d(colours, step), config), 1)
+    wanted = details(F.avg_pool2d(colours, step), config)
     share = F.avg_pool2d(weight, step)
     points = F.avg_pool2d(unproject(depth, camera).movedim(-1, 1), step).movedim(1, -1)
     share = share / share.mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -90,7 +93,8 @@ def register(
             grid = grid + _shift_at(shift * SHIFT_RATE, grid)
         found = F.grid_sample(seen, grid, padding_mode="border", align_corners=False)
         error = ((found - target).square().mean(1, keepdim=True) + 1e-3).sqrt()
-        return (error * share * (grid.abs() <= 1).all(-1)[:, None]).mean()
+        turned = (moved * scale)[:, :3] / math.radians(FREE_DEG)
+        return (error * share * (grid.abs() <= 1).all(-1)[:, None]).mean() + HELD * turned.square().sum(1).mean()
 
     with torch.enable_grad():
         soft = [F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (wanted, fine)]

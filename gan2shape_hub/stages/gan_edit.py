@@ -115,14 +115,17 @@ def synthesise(editor: GanEditor, latent: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def side_pictures(editor: GanEditor, latent: Tensor, crop_fraction: float) -> tuple[Tensor, Tensor, tuple[float, ...]]:
-    """What the object of ``latent`` (1, D) or (1, L, D) looks like from its left and its right, under its own light.
+def side_pictures(
+    editor: GanEditor, latent: Tensor, yaw: float, crop_fraction: float
+) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+    """What the object of ``latent`` (1, D) or (1, L, D), whose yaw is ``yaw`` (view units), looks like from its left
+    and its right, as far as pictures stay whole, under its own light.
 
     Returns:
-        images (2, 3, SIDE_PX, SIDE_PX) in -1..1, their masks (2, 1, SIDE_PX, SIDE_PX) in 0..1, and the yaws relative to
-        the latent's, in view units, that are to be expected: as far as pictures stay whole.
+        images (N, 3, SIDE_PX, SIDE_PX) in -1..1, their masks (N, 1, SIDE_PX, SIDE_PX) in 0..1, and by how much they
+        should be turned away from the latent's, in view units.
     """
-    walked, yaws = editor.projection.turned(latent)
+    walked, turns = editor.projection.turned(latent, yaw)
     images = [full_image(editor.generator, one[None], SIDE_PX, crop_fraction).float().clamp(-1, 1) for one in walked]
     masks = [editor.masker(image).float() for image in images]
-    return torch.cat(images), torch.cat(masks), yaws
+    return torch.cat(images), torch.cat(masks), turns
