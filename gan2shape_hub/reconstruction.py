@@ -106,8 +106,11 @@ class Reconstruction:
         camera, viewer = self.config.camera, self.viewer
         images, masks, turns = side_pictures(self.editor, self.latent, float(self.view[1]), self.config.crop_fraction)
         starts = rotate_poses([(turn * camera.view_angle_deg, 0.0) for turn in turns], camera, start=self.pose)
-        sheet = viewer.baked, viewer.depth, viewer.pose, camera
-        return align_sides(images, masks, starts, *sheet, self.config.details, self.config.prior.default_box)
+        pictures, sheet = (
+            (images.to(self.depth), masks.to(self.depth)),
+            (viewer.baked, viewer.depth, viewer.pose, camera),
+        )
+        return align_sides(*pictures, starts, *sheet, self.config.details, self.config.prior.default_box)
 
     @cached_property
     def _editing(self) -> Editing:
@@ -378,4 +381,6 @@ class Reconstruction:
         """The same on the CPU (the networks stay where they are)."""
         scene = Scene(**{f.name: getattr(self.scene, f.name).cpu() for f in dataclasses.fields(self.scene)})
         alpha = None if self.alpha is None else self.alpha.cpu()
-        return dataclasses.replace(self, source=self.source.cpu(), image=self.image.cpu(), scene=scene, alpha=alpha)
+        sides = None if self.known_sides is None else self.known_sides.to("cpu")
+        moved = dict(source=self.source.cpu(), image=self.image.cpu(), scene=scene, alpha=alpha, known_sides=sides)
+        return dataclasses.replace(self, **moved)

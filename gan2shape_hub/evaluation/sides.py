@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.evaluation.identity import IdentityJudge, descriptor_distance
 from gan2shape_hub.models.perceptual import PerceptualNetwork, feature_loss
 from gan2shape_hub.rendering.mesh_renderer import render_mesh
@@ -19,6 +20,7 @@ from gan2shape_hub.results.model import ModelOptions
 from gan2shape_hub.results.sides import FRONTAL, facing
 from gan2shape_hub.results.texture import shrink
 from gan2shape_hub.results.viewer import Viewer
+from gan2shape_hub.results.views import middle
 
 SIDE = 256
 """Pixels of the pictures that are compared."""
@@ -62,21 +64,24 @@ def measure_side(
         sides: whether the model wears drawn views.
     """
     model, layers = viewer.model(ModelOptions(sides=sides)), viewer.wide
-    pose = rotate_poses([(yaw_deg, 0.0)], viewer.camera, start=viewer.pose)
+    # Photographs are aligned by their faces, which stay in the middle.
+    pose = rotate_poses([(yaw_deg, 0.0)], viewer.camera, start=viewer.pose, pivot=middle(model.body))
 
-    def draw(texture: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(texture: Tensor, camera: CameraConfig) -> tuple[Tensor, Tensor]:
         mesh = model.mesh
-        view = render_mesh(mesh.vertices, mesh.faces, mesh.uv, texture, pose, viewer.camera, SIDE, background=GREY)
+        view = render_mesh(mesh.vertices, mesh.faces, mesh.uv, texture, pose, camera, SIDE, background=GREY)
         return view.image, view.mask
 
-    image, mask = draw(model.texture)
+    image, mask = draw(model.texture, viewer.camera)
     small = np.array(turned.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
     wanted = torch.from_numpy(small).to(image).movedim(-1, 0)[None] / 127.5 - 1
     pair = [perceptual.features(picture * mask) for picture in (image, wanted)]
-    picture = to_pil(image[0])
+    whole, cover = draw(model.texture, layers.camera)
+    picture = to_pil(whole[0])
     faces = [judge.descriptor(one) for one in (picture, turned, own)]
-    known, _ = draw(_seen(layers, sides, model.texture.shape[-1]).expand(3, -1, -1) * 2 - 1)
-    seen = ((known[0, 0] + 1) / 2 * (mask[0, 0] > 0.99)).sum() / (mask[0, 0] > 0.99).sum()
+    known, _ = draw(_seen(layers, sides, model.texture.shape[-1]).expand(3, -1, -1) * 2 - 1, layers.camera)
+    inside = cover[0, 0] > 0.99
+    seen = ((known[0, 0, inside] + 1) / 2).mean()
     return SideView(
         yaw_deg,
         float(feature_loss(*pair, mask)),

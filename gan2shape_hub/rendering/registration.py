@@ -50,6 +50,7 @@ class Registration:
         return F.grid_sample(images, grid + _shift_at(self.shift, grid), padding_mode="border", align_corners=False)
 
 
+@torch.enable_grad()
 def register(
     colours: Tensor,
     weight: Tensor,
@@ -96,21 +97,21 @@ def register(
         turned = (moved * scale)[:, :3] / math.radians(FREE_DEG)
         return (error * share * (grid.abs() <= 1).all(-1)[:, None]).mean() + HELD * turned.square().sum(1).mean()
 
-    with torch.enable_grad():
-        soft = [F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (wanted, fine)]
-        optimiser = torch.optim.Adam([moved], lr=1.0, betas=(0.8, 0.95))
-        for number in range(POSE_STEPS):
-            optimiser.param_groups[0]["lr"] = 1.5 * (1 - 0.8 * number / POSE_STEPS)
-            optimiser.zero_grad(set_to_none=True)
-            loss(*soft, False).backward()
-            optimiser.step()
-        optimiser = torch.optim.Adam([moved, shift], lr=1.0, betas=(0.8, 0.95))
-        for number in range(SHIFT_STEPS):
-            optimiser.param_groups[0]["lr"] = 0.5 * (1 - 0.8 * number / SHIFT_STEPS)
-            optimiser.zero_grad(set_to_none=True)
-            (loss(wanted, fine, True) + _bending(shift * SHIFT_RATE)).backward()
-            optimiser.step()
-    return Registration(Pose(pose().rotation.detach(), pose().translation.detach()), shift.detach() * SHIFT_RATE)
+    soft = [F.avg_pool2d(x, 5, 1, 2, count_include_pad=False) for x in (wanted, fine)]
+    optimiser = torch.optim.Adam([moved], lr=1.0, betas=(0.8, 0.95))
+    for number in range(POSE_STEPS):
+        optimiser.param_groups[0]["lr"] = 1.5 * (1 - 0.8 * number / POSE_STEPS)
+        optimiser.zero_grad(set_to_none=True)
+        loss(*soft, False).backward()
+        optimiser.step()
+    optimiser = torch.optim.Adam([moved, shift], lr=1.0, betas=(0.8, 0.95))
+    for number in range(SHIFT_STEPS):
+        optimiser.param_groups[0]["lr"] = 0.5 * (1 - 0.8 * number / SHIFT_STEPS)
+        optimiser.zero_grad(set_to_none=True)
+        (loss(wanted, fine, True) + _bending(shift * SHIFT_RATE)).backward()
+        optimiser.step()
+    found = pose().detach()
+    return Registration(found, shift.detach() * SHIFT_RATE)
 
 
 def _shift_at(shift: Tensor, grid: Tensor) -> Tensor:

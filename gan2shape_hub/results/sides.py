@@ -74,6 +74,11 @@ class Sides:
 
         return Sides(tuple(map(larger, self.views)), wide.widened(self.turning))
 
+    def to(self, device: torch.device | str) -> Sides:
+        """The same on ``device``."""
+        views = (SideView(v.image.to(device), v.alpha.to(device), v.pose.to(device)) for v in self.views)
+        return Sides(tuple(views), self.turning.to(device))
+
 
 @torch.no_grad()
 def align_sides(
