@@ -369,13 +369,17 @@ class Reconstruction:
             pictures=pictures,
         )
 
+    def with_sides(self) -> Reconstruction:
+        """The same with its ``sides`` drawn, which it keeps wherever it goes."""
+        return dataclasses.replace(self, known_sides=self.sides)
+
     def with_generator(self, generator: Generator | None) -> Reconstruction:
         """The same with ``generator`` for edits through the GAN. None: without any, which leaves the rest; what is kept
         for long, of many checkpoints, then keeps none of these in memory. The sides of models are drawn before."""
-        sides = self.sides if generator is None else self.known_sides
+        kept = self.with_sides() if generator is None else self
         projection = None if generator is None else LatentProjection(generator, self.config.projection)
         editor = dataclasses.replace(self.editor, generator=generator, projection=projection)
-        return dataclasses.replace(self, editor=editor, known_sides=sides)
+        return dataclasses.replace(kept, editor=editor)
 
     def cpu(self) -> Reconstruction:
         """The same on the CPU (the networks stay where they are)."""
