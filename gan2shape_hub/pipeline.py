@@ -362,7 +362,7 @@ class GAN2ShapePipeline(Pretrained):
     def _results(
         self, state: State, items: list[Item], sources: list[Tensor], report: RunReport, mask: Any
     ) -> list[Reconstruction]:
-        editor = GanEditor(encoder=state.nets.encoder, generator=state.generator, projection=state.projection)
+        editor = GanEditor(state.nets.encoder, state.generator, state.projection, self.components.get("masker"))
         scene, targets, results = state.seen(self.config), state.targets, []
         for k, item in enumerate(items):
             own = dataclasses.replace(report, input=item.report, psnr_db=state.quality_db[k], number=k + 1)

@@ -24,17 +24,21 @@ from gan2shape_hub.records import Alignment, Scene
 from gan2shape_hub.rendering import Light, Pose
 from gan2shape_hub.rendering.scene import resized_scene
 from gan2shape_hub.report import RunReport
-from gan2shape_hub.results.edit import LightLike
+from gan2shape_hub.results.edit import LightLike, rotate_poses
 from gan2shape_hub.results.export import ExportOptions, export_scene
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh
 from gan2shape_hub.results.mesh_files import HEIGHT_MM, to_trimesh
 from gan2shape_hub.results.model import Model, ModelOptions, Shape, TextureKind
 from gan2shape_hub.results.paste import FEATHER
+from gan2shape_hub.results.sides import Sides, align_sides
 from gan2shape_hub.results.texture import BakedTexture
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.stages.gan_edit import GanEditor
+from gan2shape_hub.stages.gan_edit import GanEditor, side_pictures
 from gan2shape_hub.stages.mask import mask_from_scene
 from gan2shape_hub.surroundings import class_in_own_surroundings
+
+POOR_DB = 18.0
+"""Below it the generator's picture of a photograph shows somebody else."""
 
 
 @class_in_own_surroundings
@@ -67,6 +71,8 @@ class Reconstruction:
     alpha: Tensor | None = None
     """(M, M) in 0..1 where the photograph shows the object: given, the photograph's own, or the ``masker`` component's
     answer. The mesh is cut out there; None: it keeps the background."""
+    known_sides: Sides | None = None
+    """Of ``sides``, where they were drawn before."""
 
     def __repr__(self) -> str:
         report = self.report
@@ -87,7 +93,24 @@ class Reconstruction:
             self.light,
             self.object_mask,
             cut_out=self.alpha is not None,
+            sides=lambda: self.sides,
         )
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """The object from its left and right, as the generator draws it, aligned to the sheet; drawn when they are
+        first asked for. None where it cannot: no directions, no masker, or a photograph that is somebody else to it."""
+        poor = self.inversion_db is not None and self.inversion_db < POOR_DB
+        if self.known_sides is not None or not self.editor.turns or self.alpha is None or poor:
+            return self.known_sides
+        camera, viewer = self.config.camera, self.viewer
+        images, masks, turns = side_pictures(self.editor, self.latent, float(self.view[1]), self.config.crop_fraction)
+        starts = rotate_poses([(turn * camera.view_angle_deg, 0.0) for turn in turns], camera, start=self.pose)
+        pictures, sheet = (
+            (images.to(self.depth), masks.to(self.depth)),
+            (viewer.baked, viewer.depth, viewer.pose, camera),
+        )
+        return align_sides(*pictures, starts, *sheet, self.config.details, self.config.prior.default_box)
 
     @cached_property
     def _editing(self) -> Editing:
@@ -190,12 +213,13 @@ class Reconstruction:
         faces: int | None = None,
         texture_size: int | None = None,
         texture: TextureKind = "photograph",
+        sides: bool = True,
     ) -> trimesh.Trimesh:
         """Textured mesh: y up, z toward the viewer, one unit wide. Arguments: `ModelOptions`."""
-        model = self.model(ModelOptions(shape, background, faces, texture_size, texture))
+        model = self.model(ModelOptions(shape, background, faces, texture_size, texture, sides))
         return to_trimesh(model.mesh, model.picture, self.config.camera)
 
-    def warn_if_poor(self, threshold_db: float = 18.0) -> bool:
+    def warn_if_poor(self, threshold_db: float = POOR_DB) -> bool:
         """Warn where the generator could not express the photograph: edits through it show somebody else then. The
         pipeline does so itself; True where it is poor."""
         quality = self.inversion_db
@@ -323,6 +347,7 @@ class Reconstruction:
         faces: int | None = None,
         texture_size: int | None = None,
         texture: TextureKind = "photograph",
+        sides: bool = True,
         height_mm: float = HEIGHT_MM,
         turntable: bool = True,
         path: str = "turn",
@@ -333,9 +358,9 @@ class Reconstruction:
         """Write everything to ``folder``, with ``pictures`` of edits by name, whole or not at all (see
         ``results.export``).
 
-        ``shape`` to ``texture``: as `ModelOptions`; ``height_mm`` to ``video``: as `ExportOptions`."""
+        ``shape`` to ``sides``: as `ModelOptions`; ``height_mm`` to ``video``: as `ExportOptions`."""
         options = ExportOptions(
-            ModelOptions(shape, background, faces, texture_size, texture), height_mm, turntable, path, video
+            ModelOptions(shape, background, faces, texture_size, texture, sides), height_mm, turntable, path, video
         )
         viewer = self.viewer
         if max_stretch != viewer.max_stretch:
@@ -349,16 +374,22 @@ class Reconstruction:
             pictures=pictures,
         )
 
+    def with_sides(self) -> Reconstruction:
+        """The same with its ``sides`` drawn, which it keeps wherever it goes."""
+        return dataclasses.replace(self, known_sides=self.sides)
+
     def with_generator(self, generator: Generator | None) -> Reconstruction:
         """The same with ``generator`` for edits through the GAN. None: without any, which leaves the rest; what is kept
-        for long, of many checkpoints, then keeps none of these in memory."""
+        for long, of many checkpoints, then keeps none of these in memory. The sides of models are drawn before."""
+        kept = self.with_sides() if generator is None else self
         projection = None if generator is None else LatentProjection(generator, self.config.projection)
-        return dataclasses.replace(
-            self, editor=dataclasses.replace(self.editor, generator=generator, projection=projection)
-        )
+        editor = dataclasses.replace(self.editor, generator=generator, projection=projection)
+        return dataclasses.replace(kept, editor=editor)
 
     def cpu(self) -> Reconstruction:
         """The same on the CPU (the networks stay where they are)."""
         scene = Scene(**{f.name: getattr(self.scene, f.name).cpu() for f in dataclasses.fields(self.scene)})
         alpha = None if self.alpha is None else self.alpha.cpu()
-        return dataclasses.replace(self, source=self.source.cpu(), image=self.image.cpu(), scene=scene, alpha=alpha)
+        sides = None if self.known_sides is None else self.known_sides.to("cpu")
+        moved = dict(source=self.source.cpu(), image=self.image.cpu(), scene=scene, alpha=alpha, known_sides=sides)
+        return dataclasses.replace(self, **moved)

@@ -76,6 +76,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     saved.add_argument("--faces", type=int, help="triangles of the mesh at most; a normal map keeps what they lose")
     saved.add_argument("--texture-size", type=int, help="512 to 4096 texels (default: the photograph's, at most 1024)")
     saved.add_argument("--texture", default="photograph", choices=("photograph", "albedo"), help="albedo: evenly lit")
+    saved.add_argument("--no-sides", action="store_true", help="no turned views of the generator on a model's sides")
     saved.add_argument("--height-mm", type=float, default=100.0, help="of STL and 3MF, which closed shapes get")
     saved.add_argument("--path", default="turn", choices=("turn", "nod", "orbit"), help="how the turntable moves")
     saved.add_argument("--no-turntable", action="store_true", help="skip the turntable, the slowest export")
@@ -192,7 +193,7 @@ def reconstruct(options: argparse.Namespace) -> dict:
             edits[name] = make()
         show(RUN, "Saving")
         names = ("shape", "background", "faces", "texture_size", "texture", "height_mm", "path")
-        form = {name: getattr(options, name) for name in names}
+        form = {name: getattr(options, name) for name in names} | {"sides": not options.no_sides}
         files = result.save(options.output, turntable=not options.no_turntable, pictures=edits, **form)
         show(1, "Saved")
     if (result.report.input.faces or 0) > 1 and options.face is None:

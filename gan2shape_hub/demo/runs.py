@@ -245,7 +245,8 @@ def stream(pipeline: GAN2ShapePipeline, order: Order, countdown: Countdown) -> I
 
     def run() -> None:
         try:
-            outcome["result"] = pipeline(order.subject.item, callback=watch, cancel=token, **order.options)
+            result = pipeline(order.subject.item, callback=watch, cancel=token, **order.options)
+            outcome["result"] = result.with_sides()  # here, where the generator is
         except BaseException as error:  # handed to the stream, which raises it where it is heard
             outcome["error"] = error
 

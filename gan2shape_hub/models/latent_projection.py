@@ -62,6 +62,19 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
+    def turned(self, latent: Tensor, yaw: float) -> tuple[Tensor, tuple[float, ...]]:
+        """Latents (N, L, D) of ``latent`` (1, D) or (1, L, D), whose yaw is ``yaw`` (view units), turned to either side
+        as far as ``view_step_limit`` allows, from where it is and from the front; and by how much (N), in view units. A
+        side to which it is turned already is left out. The layers that take the light, and later ones, stay: the lamp
+        does not move and colours do not change."""
+        limit = self.config.view_step_limit * self.config.view_units[1]
+        wanted = (max(-limit, min(limit, side * limit - yaw)) for side in (-1, 1))
+        turns = tuple(turn for turn in wanted if abs(turn) > limit / 3)
+        layers = min(self.config.light_layers, default=self.generator.num_latents)
+        wide = latent if latent.ndim == 3 else latent[:, None].expand(-1, self.generator.num_latents, -1)
+        moved = self.walk(wide, latent.new_tensor([(0.0, turn) for turn in turns]))
+        return torch.cat((moved[:, :layers], wide[:, layers:].expand(len(moved), -1, -1)), 1), turns
+
     @property
     def relights(self) -> bool:
         """Whether the configuration knows directions along which the light moves."""

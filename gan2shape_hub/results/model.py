@@ -50,6 +50,8 @@ class ModelOptions:
     """Texels along the front's side, 512..4096; None: the photograph's, at most 1024."""
     texture: TextureKind = "photograph"
     """``albedo``: evenly lit."""
+    sides: bool = True
+    """What the photograph shows edge-on is coloured as the generator draws the object turned, where it can."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("shape", get_args(Shape)), ("texture", get_args(TextureKind))):

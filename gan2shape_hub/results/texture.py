@@ -39,11 +39,15 @@ class BakedTexture:
     """(1, T, T) in 0..1: 1 where the photograph shows the texel, 0 where it was filled from the albedo."""
     alpha: Tensor
     """(1, T, T) in 0..1: 1 on the object."""
+    sides: Tensor | None = None
+    """(1, T, T) in 0..1: how far the colour is a turned picture's (`results.sides`); None: nowhere."""
 
     @property
     def object(self) -> Tensor:
         """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of."""
         known = ((self.alpha - 0.75) * 4).clamp(0, 1)
+        if self.sides is not None:
+            known = torch.maximum(known, self.sides)
         return extrapolate(self.image[None], known[None])[0]
 
 
@@ -101,7 +105,7 @@ def bake_texture(
     fill = fill.clamp(-1, 1)
     # Carry the difference of colours at the seam into what is hidden. Smoothed first: it is the colour that is matched,
     # and finer differences (a lock of hair at the seam) would be drawn out into streaks.
-    difference = (_shrink(photo, (sheet, sheet)) - fill) * confidence
+    difference = (shrink(photo, (sheet, sheet)) - fill) * confidence
     radius = max(2.0, sheet / 20)
     known = smooth(confidence, radius)
     difference = smooth(difference, radius) / known.clamp_min(1e-6)
@@ -125,7 +129,7 @@ def back_colours(colours: Tensor, alpha: Tensor, rows: int) -> Tensor:
         (3, rows, T) in -1..1.
     """
     side = 128
-    small, cover = (_shrink(x[None], (side, side)) for x in (colours, alpha))
+    small, cover = (shrink(x[None], (side, side)) for x in (colours, alpha))
     solid = (cover > 0.9).float()
     edge, core = (1 - F.max_pool2d(1 - solid, 2 * n + 1, 1, n) for n in (2, 7))
     band = edge * (1 - core)
@@ -193,7 +197,7 @@ def smooth(x: Tensor, radius: float) -> Tensor:
     return blur(x, radius / 1.5, math.ceil(radius))
 
 
-def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
+def shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Antialiased (…, T, T) -> (…, S, S), corner pixels onto corner pixels."""
     if x.shape[-2:] == size:
         return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,6 +34,7 @@ from gan2shape_hub.results.image_files import to_pil
 from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mesh
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
 from gan2shape_hub.results.relight import Relief, multiplied, relight, shading_ratio, wall_ratio
+from gan2shape_hub.results.sides import Sides, add_sides
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -109,6 +111,8 @@ class Viewer:
     """Cells along the mesh's side up to which the sheet is refined."""
     window: Window | None = None
     """The part of the sheet that is meshed; None: all of it."""
+    sides: Callable[[], Sides | None] | None = None
+    """What the object looks like from its sides, asked for when the first model is made; None: nobody knows."""
 
     @cached_property
     def wide(self) -> Viewer:
@@ -128,6 +132,7 @@ class Viewer:
             albedo=wide.widened(self.albedo),
             alpha=wide.without_ceiling(alpha),
             window=wide.window(depth, alpha, self.pose, camera),
+            sides=lambda: None if (sides := self.sides and self.sides()) is None else sides.widened,
         )
 
     def lighter(self, side: int) -> Viewer:
@@ -187,6 +192,12 @@ class Viewer:
             self.source, self.depth, self.albedo, self.pose, self.light, self.camera, alpha=self.alpha, size=size
         )
 
+    def coloured(self, size: int | None, sides: bool) -> BakedTexture:
+        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them."""
+        baked = self.baked if size is None else self._baked(size)
+        known = self.sides() if sides and self.sides is not None else None
+        return baked if known is None else add_sides(baked, known, self.depth, self.pose, self.camera)
+
     @property
     def texture(self) -> Tensor:
         """(3, T, T) canonical texture, as the photograph is lit."""
@@ -220,7 +231,7 @@ class Viewer:
         """The model that ``options`` ask for."""
         plaque = options.background and options.shape == "relief"
         layers = self if plaque else self.wide
-        baked = layers.baked if options.texture_size is None else layers._baked(options.texture_size)
+        baked = layers.coloured(options.texture_size, options.sides and not plaque)
         cut = self.cut_out and not plaque
         colours = baked.object if cut else baked.image
         if options.texture == "albedo":

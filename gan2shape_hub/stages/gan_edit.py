@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig, ProjectionConfig
 from gan2shape_hub.generator import Generator
-from gan2shape_hub.models.latent_projection import LatentProjection, difference, gan_image
+from gan2shape_hub.models.latent_projection import LatentProjection, difference, full_image, gan_image
 from gan2shape_hub.records import Scene
 from gan2shape_hub.rendering import Light, Pose, normals_from_depth, render_view, shade
 from gan2shape_hub.rendering.scene import photograph_texture, turn_between
+
+SIDE_PX = 512
+"""Side of pictures of an object's sides: a texture has few texels there."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,13 @@ class GanEditor:
     generator: Generator | None
     """None where it was taken out (``Reconstruction.with_generator``)."""
     projection: LatentProjection | None
+    masker: nn.Module | None = None
+    """Which pixels of a picture are the object: images (B, 3, S, S) in -1..1 to (B, 1, S, S) in 0..1."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether it can draw the object from its sides, and tell it from what is behind."""
+        return None not in (self.generator, self.masker) and self.projection.walks
 
 
 @dataclass(frozen=True)
@@ -102,3 +112,20 @@ def synthesise(editor: GanEditor, latent: Tensor) -> Tensor:
     """(1, 3, T, T) the generator's picture of ``latent``."""
     generator = editor.generator
     return generator(latent.to(generator.latent_mean.dtype)).float().clamp(-1, 1)
+
+
+@torch.no_grad()
+def side_pictures(
+    editor: GanEditor, latent: Tensor, yaw: float, crop_fraction: float
+) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+    """What the object of ``latent`` (1, D) or (1, L, D), whose yaw is ``yaw`` (view units), looks like from its left
+    and its right, as far as pictures stay whole, under its own light.
+
+    Returns:
+        images (N, 3, SIDE_PX, SIDE_PX) in -1..1, their masks (N, 1, SIDE_PX, SIDE_PX) in 0..1, and by how much they
+        should be turned away from the latent's, in view units.
+    """
+    walked, turns = editor.projection.turned(latent, yaw)
+    images = [full_image(editor.generator, one[None], SIDE_PX, crop_fraction).float().clamp(-1, 1) for one in walked]
+    masks = [editor.masker(image).float() for image in images]
+    return torch.cat(images), torch.cat(masks), turns

@@ -111,3 +111,65 @@ def test_without_directions_the_relit_render_is_projected():
     found = scene.project(scene.pose, preset_light("left"))
     assert found.shape == scene.latent.shape, "every layer moves alike"
     assert (found - scene.project(scene.pose, preset_light("right"))).abs().max() > 1e-5
+
+
+class Middle(torch.nn.Module):
+    """A masker: the middle of any picture is the object."""
+
+    def forward(self, images):
+        mask = torch.zeros_like(images[:, :1])
+        quarter = images.shape[-1] // 8
+        mask[..., quarter:-quarter, quarter:-quarter] = 1
+        return mask
+
+
+@pytest.fixture(scope="module")
+def masked():
+    pipeline = tiny_pipeline(projection=LIT)
+    pipeline.components["masker"] = Middle()
+    return pipeline(pipeline.sample(seed=3), seed=5)
+
+
+def test_a_latent_turns_both_ways_and_its_light_and_colours_stay(masked):
+    projection = masked.editor.projection
+    turned, turns = projection.turned(masked.latent, 0.0)
+    assert turns == pytest.approx((-0.5, 0.5)), "2.5 steps of 0.2"
+    moved = turned - masked.latent[:, None]
+    assert moved[:, LAYERS[0] :].abs().max() == 0
+    assert torch.allclose(moved[0, 0], -moved[1, 0], atol=1e-6)
+    assert moved[0, 0].abs().max() > 1e-3
+    _, turns = projection.turned(masked.latent, 0.4)
+    assert turns == pytest.approx((-0.5,)), "to the right it is turned already"
+
+
+def test_sides_are_drawn_when_the_first_model_is_made_and_once(masked, monkeypatch):
+    result, drawn = masked.with_report(), []
+    forward = type(result.editor.generator).forward
+
+    def counted(self, *arguments, **named):
+        drawn.append(1)
+        return forward(self, *arguments, **named)
+
+    monkeypatch.setattr(type(result.editor.generator), "forward", counted)
+    plain = result.mesh(sides=False)
+    assert not drawn
+    result.mesh()
+    count = len(drawn)
+    assert count == 2
+    result.render(20, size=16)
+    kept = result.with_generator(None)
+    assert kept.mesh().vertices.shape == plain.vertices.shape
+    assert len(drawn) == count
+    assert kept.sides is result.sides
+
+
+def test_where_sides_cannot_be_drawn_models_are_made_without(result, masked):
+    assert result.sides is None, "no masker"
+    poor = dataclasses.replace(masked, report=dataclasses.replace(masked.report, psnr_db=12.0), known_sides=None)
+    assert poor.sides is None, "the generator shows somebody else"
+    assert poor.mesh().vertices.shape[0] > 10
+
+
+def test_sides_are_found_in_inference_mode_too(masked):
+    with torch.inference_mode():
+        assert masked.with_report().sides is not None
