@@ -171,7 +171,7 @@ class Desk:
         model = results.file_of(finished, session.folder, "textured")
         compared = (
             session.picture("input.jpg", to_pil(viewer.source)),
-            session.picture("reconstruction.jpg", _enlarged(to_pil(viewer.reconstruction))),
+            session.picture("shape.jpg", _enlarged(results.shape_picture(viewer))),
         )
         return (
             finished.id,

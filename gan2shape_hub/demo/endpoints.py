@@ -129,6 +129,7 @@ class Endpoints:
         ambient: float = 0.4,
         diffuse: float = 0.8,
         photographic: bool = False,
+        environment: str = "",
         request: gr.Request | None = None,
     ) -> str:
         """Show a result under another light.
@@ -138,6 +139,7 @@ class Endpoints:
             right, up: where the light sits on a ball in front of the face, -1..1; 0, 0 is the camera.
             ambient, diffuse: strengths, 0 or more; about 1 in sum for a normal exposure.
             photographic: let the generator make the picture at its full size.
+            environment: studio, window or sunset, light from all around in the place of the ball's; empty for the ball.
 
         Returns:
             The picture: 512 pixels, or the generator's size.
@@ -145,8 +147,9 @@ class Endpoints:
         if not (abs(right) <= 1 and abs(up) <= 1):
             raise DemoError(f"right and up are {right:g} and {up:g}, must be between -1 and 1.")
         session, finished = self._result(result_id, request)
-        picture = results.relit(finished, (right, up, ambient, diffuse), self.desk.shelf if photographic else None)
-        finished.cache["edited"] = picture if photographic else None
+        shelf = self.desk.shelf if photographic else None
+        picture = results.relit(finished, (right, up, ambient, diffuse), environment, shelf)
+        finished.cache["edited"] = picture if photographic else environment or None
         return session.picture("relit_gan.png", picture) if photographic else session.picture("relit.jpg", picture)
 
     @told

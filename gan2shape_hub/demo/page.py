@@ -14,6 +14,8 @@ from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
 from gan2shape_hub.demo.visitors import LIFETIME_S
+from gan2shape_hub.rendering.environment import ENVIRONMENTS
+from gan2shape_hub.results.animation import video_available
 from gan2shape_hub.results.edit import LIGHT_PRESETS
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
@@ -36,7 +38,9 @@ def build(desk: Desk) -> gr.Blocks:
         endpoints = Endpoints(desk)
         _endpoints(endpoints)  # first: events of the page are named too, after their handlers
         gr.HTML(markup.HEADER)
-        shown, photographic = gr.State(), gr.State(True)  # not inside of the tabs: there each counts as one
+        # Not inside of the tabs: there each counts as one.
+        shown, photographic, quick = gr.State(), gr.State(True), gr.State(False)
+        surroundings = {name: gr.State(name) for name in ENVIRONMENTS}
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 make = _make(desk)
@@ -48,7 +52,7 @@ def build(desk: Desk) -> gr.Blocks:
                 results = gr.Column(elem_id="results", elem_classes="waiting")
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = _look(desk)
-                    light = _light(desk, endpoints, shown, photographic)
+                    light = _light(desk, endpoints, shown, photographic, quick, surroundings)
                     turn = _turn(desk, endpoints, shown, photographic)
                     take = _take()
         gr.HTML(markup.FOOTER)
@@ -123,14 +127,21 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 1,
                 config.truncation,
                 step=0.05,
-                label="Variety",
-                info="0 is the average face, 1 everything the generator can draw",
+                label="How unusual",
+                info="0 is the average face, 1 anybody the generator can draw",
                 elem_id="variety",
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
     with gr.Row(equal_height=True, elem_id="prepared"):
         crop = gr.Image(label="What is reconstructed", interactive=False, height=180, elem_id="crop", buttons=[])
-        mask = gr.Image(label="What counts", interactive=False, height=180, elem_id="mask", buttons=[], min_width=90)
+        mask = gr.Image(
+            label="Mask, before the object is found",
+            interactive=False,
+            height=180,
+            elem_id="mask",
+            buttons=[],
+            min_width=90,
+        )
     note = gr.HTML("", elem_id="note", elem_classes="note")
     preset = gr.Radio(
         presets,
@@ -206,17 +217,11 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
         )
         with gr.Row(equal_height=True):
             compare = gr.ImageSlider(
-                label="Input and reconstruction", interactive=False, height=300, elem_id="compare", buttons=[]
+                label="Input and bare shape", interactive=False, height=300, elem_id="compare", buttons=[]
             )
-            turntable = gr.Video(
-                label="Turntable",
-                interactive=False,
-                autoplay=True,
-                loop=True,
-                height=300,
-                elem_id="turntable",
-                buttons=[],
-            )
+            # Without an encoder the turntable is an animated picture, which a video element does not play.
+            turning = {"label": "Turntable", "interactive": False, "height": 300, "elem_id": "turntable", "buttons": []}
+            turntable = gr.Video(autoplay=True, loop=True, **turning) if video_available() else gr.Image(**turning)
         with gr.Row():
             depth = gr.Image(label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"])
             normals = gr.Image(label="Normals", interactive=False, elem_id="normals", buttons=["fullscreen"])
@@ -231,7 +236,9 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
     }
 
 
-def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
+def _light(
+    desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State, no: gr.State, names: dict[str, gr.State]
+) -> dict[str, gr.Component]:
     """Another light, while the slider moves."""
     right, up, ambient, diffuse = ball_of_preset("left")
     with gr.Tab("Relight", id="relight"):
@@ -250,6 +257,8 @@ def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> 
                 )
                 with gr.Row(elem_classes="chips"):
                     chips = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in LIGHT_PRESETS}
+                with gr.Row(elem_classes="chips"):
+                    around = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in ENVIRONMENTS}
                 sliders = [
                     gr.Slider(-1, 1, right, step=0.01, label="Left – right", elem_id="light_right"),
                     gr.Slider(-1, 1, up, step=0.01, label="Below – above", elem_id="light_up"),
@@ -272,6 +281,8 @@ def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> 
     for name, chip in chips.items():
         values = list(ball_of_preset(name))
         chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
+    for name, chip in around.items():
+        chip.click(endpoints.relight, [shown, *sliders, no, names[name]], picture, **EDIT)
     photographic.click(endpoints.relight, [shown, *sliders, yes], picture, **EDIT)
     paste.click(desk.paste, sliders, pasted, **EDIT)
     return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
@@ -335,6 +346,7 @@ def _endpoints(endpoints: Endpoints) -> None:
         tuned, photographic = gr.Checkbox(False), gr.Checkbox(False)
         model, told = gr.Model3D(label="model"), gr.JSON(label="settings")
         variety, right, up = gr.Number(-1), gr.Number(-0.7), gr.Number(0.2)
+        environment = gr.Textbox("")
         ambient, diffuse, yaw, pitch = gr.Number(0.4), gr.Number(0.8), gr.Number(30), gr.Number(0)
         trigger = gr.Button()
     trigger.click(
@@ -349,7 +361,7 @@ def _endpoints(endpoints: Endpoints) -> None:
     trigger.click(endpoints.sample, [seed, variety, checkpoint], [picture, number], api_name="sample", **edit)
     trigger.click(
         endpoints.relight,
-        [result_id, right, up, ambient, diffuse, photographic],
+        [result_id, right, up, ambient, diffuse, photographic, environment],
         picture,
         api_name="relight",
         **edit,

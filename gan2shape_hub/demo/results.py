@@ -22,7 +22,8 @@ from gan2shape_hub.atomic import atomic_file
 from gan2shape_hub.demo.shelf import Shelf, Subject, public_name
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.reconstruction import Reconstruction
-from gan2shape_hub.rendering import Light, normals_from_depth
+from gan2shape_hub.rendering import Light, normals_from_depth, render_view, shade
+from gan2shape_hub.rendering.environment import ENVIRONMENTS
 from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.results import image_files
 from gan2shape_hub.results.animation import video_available, write_animation
@@ -32,6 +33,7 @@ from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import cut_out
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.model import ModelOptions
+from gan2shape_hub.results.texture import upsample_depth, without_border
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import turntable_frames
 
@@ -117,10 +119,17 @@ def ball_of_preset(name: str) -> tuple[float, float, float, float]:
     return round(-x / length, 3), round(y / length, 3), ambient, diffuse
 
 
-def relit(finished: Finished, ball: tuple[float, float, float, float], shelf: Shelf | None = None) -> Image.Image:
+def relit(
+    finished: Finished,
+    ball: tuple[float, float, float, float],
+    environment: str = "",
+    shelf: Shelf | None = None,
+) -> Image.Image:
     """The photograph under another light, 512 pixels; where a ``shelf`` is given the generator's picture of it, at its
-    full size. ``ball``: as `ball_light`."""
-    light = ball_light(*ball, like=finished.result.depth)
+    full size. ``ball``: as `ball_light`; ``environment``: one of `ENVIRONMENTS` in its place."""
+    if environment and environment not in ENVIRONMENTS:
+        raise DemoError(f"environment is '{environment}', must be one of {', '.join(ENVIRONMENTS)}, or empty.")
+    light = environment or ball_light(*ball, like=finished.result.depth)
     if shelf is not None:
         with finished.whole(shelf) as result:
             return result.relight(light, through_gan=True)
@@ -150,14 +159,15 @@ def strip(finished: Finished, pitch_deg: float = 0.0, shelf: Shelf | None = None
 
 
 def relit_in_photograph(
-    finished: Finished, ball: tuple[float, float, float, float], edited: Image.Image | None = None
+    finished: Finished, ball: tuple[float, float, float, float], edited: Image.Image | str | None = None
 ) -> Image.Image:
-    """The relit square back in the photograph; ``edited`` is one that the generator made, None relights the pixels."""
+    """The relit square back in the photograph; ``edited`` is one that the generator made; an environment's name or None
+    (the ball) relights the pixels."""
     result = finished.result
     if result.alignment is None:
         raise DemoError("There is no photograph to paste into: this face was drawn by the generator.")
-    if edited is None:
-        edited = result.relight(ball_light(*ball, like=result.depth), size=result.source.shape[-1])
+    if edited is None or isinstance(edited, str):
+        edited = result.relight(edited or ball_light(*ball, like=result.depth), size=result.source.shape[-1])
     return result.paste(edited)
 
 
@@ -219,8 +229,10 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
     elif kind == "contact":
         write_image(path, contact_sheet(viewer))
     elif kind == "shape":
-        colour = Image.new("RGB", (8, 8), tuple(round(255 * channel) for channel in CLAY))
-        write_glb(path, finished.quick(TURNED_SIDE).sheet, colour, camera)
+        # Its light is part of the clay: a viewer's surroundings have colours.
+        light = replace(viewer, mesh_side=0)
+        colours = lit_clay(light.wide, light.shown.picture.width)
+        write_glb(path, light.shown.mesh, to_pil(colours), camera, unlit=True)
     elif kind == "settings":
         with atomic_file(path) as part:
             part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
@@ -243,6 +255,25 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
         "input": to_pil(viewer.source),
     }.items():
         write_image(folder / f"{name}.png", picture)
+
+
+def lit_clay(viewer: Viewer, side: int) -> Tensor:
+    """The bare surface as a canonical texture (3, side, side): grey clay under a lamp at the left."""
+    depth = without_border(viewer.depth, viewer.camera)
+    normals = normals_from_depth(upsample_depth(depth, side)[None], viewer.camera)
+    clay = normals.new_tensor(CLAY)[:, None, None].expand(1, 3, side, side) * 2 - 1
+    return shade(clay, normals, viewer.as_light("left"))[0][0].clamp(-1, 1)
+
+
+def shape_picture(viewer: Viewer) -> Image.Image:
+    """The bare surface as the photograph sees it, cut out."""
+    picture = render_view(
+        without_border(viewer.depth, viewer.camera)[None],
+        lit_clay(viewer, viewer.depth.shape[-1])[None],
+        viewer.pose,
+        viewer.camera,
+    )
+    return cut_out(to_pil(picture.image[0]), viewer.object_seen)
 
 
 def depth_picture(viewer: Viewer) -> Image.Image:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from demo_parts import run
 from PIL import Image
 
@@ -140,3 +141,16 @@ def test_the_viewers_model_is_lighter_in_both_senses(finished, tmp_path):
     assert "KHR_materials_unlit" in view.extensionsUsed
     assert "KHR_materials_unlit" not in (whole.extensionsUsed or [])
     assert view.accessors[0].count < whole.accessors[0].count
+
+
+def test_the_bare_shape_is_grey_and_carries_its_light(finished, tmp_path):
+    """In any viewer: nothing there lights it, and nothing tints it."""
+    path = results.file_of(finished[0], tmp_path, "shape")
+    scene = trimesh.load(path)
+    (mesh,) = scene.geometry.values()
+    colours = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), float)
+    assert np.ptp(colours, axis=2).max() < 30, "no colour"
+    assert colours.mean(2).std() > 3, "lit from one side"
+    assert b"KHR_materials_unlit" in path.read_bytes()
+    compared = np.asarray(results.shape_picture(finished[0].result.viewer), float)
+    assert compared.std() > 3

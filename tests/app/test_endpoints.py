@@ -45,7 +45,7 @@ def test_the_documented_endpoints_and_no_others_are_public(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/reconstruct", "/relight", "/rotate", "/sample", "/download", "/stop"}
     arguments = [p["parameter_name"] for p in named["/relight"]["parameters"]]
-    assert arguments == ["result_id", "right", "up", "ambient", "diffuse", "photographic"]
+    assert arguments == ["result_id", "right", "up", "ambient", "diffuse", "photographic", "environment"]
     answers = {name: [answer["label"] for answer in endpoint["returns"]] for name, endpoint in named.items()}
     assert answers == {
         "/reconstruct": ["model", "picture", "settings"],
@@ -80,6 +80,8 @@ def test_relight_and_rotate_by_id_from_another_client(server, result):
     other = Client(server[0], verbose=False)
     left = pixels(other.predict(result_id=result[2]["result_id"], right=-0.9, api_name="/relight"))
     right = pixels(other.predict(result_id=result[2]["result_id"], right=0.9, api_name="/relight"))
+    window = pixels(other.predict(result_id=result[2]["result_id"], environment="window", api_name="/relight"))
+    assert min(abs(window.astype(float) - one).mean() for one in (left, right)) > 0.5
     assert left.shape == (512, 512, 3)
     assert np.abs(left - right).mean() > 1
     turned = pixels(other.predict(result_id=result[2]["result_id"], yaw=30, api_name="/rotate"))
@@ -112,6 +114,7 @@ def test_downloads(client, result):
         ("/reconstruct", {"seed": 1, "preset": "paper"}, "preset is 'paper'"),
         ("/reconstruct", {"seed": -1}, "seed is -1"),
         ("/relight", {"right": 5}, "and up are 5 and 0.2"),
+        ("/relight", {"environment": "../room.hdr"}, "must be one of studio, window, sunset"),
         ("/rotate", {"result_id": "guessed"}, "no result of that id"),
         ("/sample", {"seed": 1, "checkpoint": "no/such-checkpoint"}, "no/such-checkpoint"),
     ],

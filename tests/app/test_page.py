@@ -187,7 +187,7 @@ def test_a_wrong_category_explains_itself_and_another_one_loads(browser, tmp_pat
         visit.reconstruct()
         visit.open("Take away")
         assert "--checkpoint two " in visit.page.inner_text("#command")
-        assert desk.shelf.loaded == str(two)
+        assert desk.shelf.loaded == two.name
         visit.close()
 
 
