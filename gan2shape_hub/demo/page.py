@@ -208,15 +208,12 @@ def _look(desk: Desk) -> dict[str, gr.Component]:
             compare = gr.ImageSlider(
                 label="Input and reconstruction", interactive=False, height=300, elem_id="compare", buttons=[]
             )
-            turntable = gr.Video(
-                label="Turntable",
-                interactive=False,
-                autoplay=True,
-                loop=True,
-                height=300,
-                elem_id="turntable",
-                buttons=[],
-            )
+            turning = {"label": "Turntable", "interactive": False, "height": 300, "elem_id": "turntable", "buttons": []}
+            # Without PyAV it is an animated picture, of which a video element would show nothing.
+            if DOWNLOADS["turntable"][1].endswith(".mp4"):
+                turntable = gr.Video(autoplay=True, loop=True, **turning)
+            else:
+                turntable = gr.Image(type="filepath", **turning)
         with gr.Row():
             depth = gr.Image(label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"])
             normals = gr.Image(label="Normals", interactive=False, elem_id="normals", buttons=["fullscreen"])
