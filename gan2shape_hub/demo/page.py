@@ -106,7 +106,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "webcam", "clipboard"],
-                height=280,
+                height=220,
                 elem_id="photo",
                 buttons=[],
             )
@@ -123,27 +123,33 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 1,
                 config.truncation,
                 step=0.05,
-                label="Variety",
+                label="How unusual",
                 info="0 is the average face, 1 everything the generator can draw",
                 elem_id="variety",
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
     with gr.Row(equal_height=True, elem_id="prepared"):
-        crop = gr.Image(label="What is reconstructed", interactive=False, height=180, elem_id="crop", buttons=[])
-        mask = gr.Image(label="What counts", interactive=False, height=180, elem_id="mask", buttons=[], min_width=90)
+        crop = gr.Image(label="What is reconstructed", interactive=False, height=140, elem_id="crop", buttons=[])
+        mask = gr.Image(
+            label="What becomes 3D", interactive=False, height=140, elem_id="mask", buttons=[], min_width=90
+        )
     note = gr.HTML("", elem_id="note", elem_classes="note")
     preset = gr.Radio(
         presets,
         value=chosen,
-        label="Preset",
+        label="Quality",
         info="Times are measured on this machine",
         elem_id="preset",
     )
+    with gr.Row():
+        start = gr.Button("Reconstruct", variant="primary", elem_id="start", scale=3)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=80)
+    card = gr.HTML("", elem_id="progress")
     with gr.Accordion("Options", open=False, elem_id="options"):
         checkpoint = gr.Dropdown(
             [(desk.shelf.label(name), name) for name in desk.shelf.listed],
             value=default,
-            label="Category",
+            label="Kind of picture",
             info="One is in memory at a time"
             if desk.shelf.only_listed
             else "A folder or the id of a Hub repository; one is in memory at a time",
@@ -153,10 +159,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         about = gr.HTML("", elem_id="about", elem_classes="note")
         tuned = gr.Checkbox(False, label="Adapt the generator to the photograph (closer, slower)", elem_id="tuned")
         run_seed = gr.Number(0, label="Seed of the reconstruction", precision=0, minimum=0, elem_id="run_seed")
-    with gr.Row():
-        start = gr.Button("Reconstruct", variant="primary", elem_id="start", scale=3)
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=80)
-    card = gr.HTML("", elem_id="progress")
 
     prepared = [crop, mask, note]
     timed = {"fn": desk.estimates, "inputs": [checkpoint, tuned], "outputs": preset, **QUIET}

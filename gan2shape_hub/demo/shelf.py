@@ -256,7 +256,7 @@ class Shelf:
             item=sample,
             crop=sample.image,
             mask=Image.new("L", (MASK_SIDE, MASK_SIDE), 255),
-            note=f"Drawn by the generator (seed {seed}, variety {sample.truncation:g}): nobody real. All of it counts.",
+            note=f"Drawn by the generator (seed {seed}, variety {sample.truncation:g}): nobody real.",
             name=f"seed {seed}",
         )
 
@@ -281,7 +281,7 @@ def _found(cut: Alignment, config: CategoryConfig) -> str:
         later = config.use_mask and cut.square.mode != "RGBA"
         return "The central square is taken." + (" The object is found when the run starts." if later else "")
     more = f" of {cut.faces} (the largest unless you choose another)" if cut.faces > 1 else ""
-    return f"Face found{more}: {cut.side:.0f} pixels wide in the photograph, certain to {100 * (cut.score or 0):.0f} %."
+    return f"Face found{more}: {cut.side:.0f} pixels wide in the photograph."
 
 
 def _mask(cut: Alignment, config: CategoryConfig) -> Image.Image:
