@@ -14,6 +14,7 @@ from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
 from gan2shape_hub.demo.visitors import LIFETIME_S
+from gan2shape_hub.rendering.environment import ENVIRONMENTS
 from gan2shape_hub.results.edit import LIGHT_PRESETS
 
 EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
@@ -249,6 +250,8 @@ def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> 
                 )
                 with gr.Row(elem_classes="chips"):
                     chips = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in LIGHT_PRESETS}
+                with gr.Row(elem_classes="chips"):
+                    around = [gr.Button(name, size="sm", elem_id=f"light_{name}") for name in ENVIRONMENTS]
                 sliders = [
                     gr.Slider(-1, 1, right, step=0.01, label="Left – right", elem_id="light_right"),
                     gr.Slider(-1, 1, up, step=0.01, label="Below – above", elem_id="light_up"),
@@ -271,6 +274,8 @@ def _light(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> 
     for name, chip in chips.items():
         values = list(ball_of_preset(name))
         chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
+    for chip in around:
+        chip.click(desk.surrounded, chip, picture, **EDIT)
     photographic.click(endpoints.relight, [shown, *sliders, yes], picture, **EDIT)
     paste.click(desk.paste, sliders, pasted, **EDIT)
     return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}

@@ -129,6 +129,11 @@ def relit(finished: Finished, ball: tuple[float, float, float, float], shelf: Sh
         return quick.redraw(quick.pose, light, RELIT_SIDE)
 
 
+def relit_by(finished: Finished, environment: str) -> Image.Image:
+    """The photograph under the light of ``environment``, one of `ENVIRONMENTS`, at the photograph's own sharpness."""
+    return finished.result.relight(environment, size=max(RELIT_SIDE, finished.result.source.shape[-1]))
+
+
 def turned(finished: Finished, yaw_deg: float, pitch_deg: float, shelf: Shelf | None = None) -> Image.Image:
     """The mesh from another side, 384 pixels; where a ``shelf`` is given the generator's picture, at its full size."""
     _check_angles(finished, yaw_deg, pitch_deg)
@@ -152,7 +157,8 @@ def strip(finished: Finished, pitch_deg: float = 0.0, shelf: Shelf | None = None
 def relit_in_photograph(
     finished: Finished, ball: tuple[float, float, float, float], edited: Image.Image | None = None
 ) -> Image.Image:
-    """The relit square back in the photograph; ``edited`` is one that the generator made, None relights the pixels."""
+    """The relit square back in the photograph; ``edited`` is a square that was made before, None
+    relights the pixels."""
     result = finished.result
     if result.alignment is None:
         raise DemoError("There is no photograph to paste into: this face was drawn by the generator.")
