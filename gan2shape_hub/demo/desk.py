@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 from PIL import Image
@@ -32,6 +34,7 @@ class Desk:
         self.workspace = workspace or Workspace()
         self.shelf = shelf or Shelf()
         self.workshop = Workshop(self.shelf)
+        self._drawing: WeakKeyDictionary[Session, threading.Lock] = WeakKeyDictionary()
 
     def session(self, request: gr.Request | None) -> Session:
         return self.workspace.session(getattr(request, "session_hash", None))
@@ -84,7 +87,8 @@ class Desk:
     def face_wanted(self, seed: float | None, variety: float, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:
         """Let the generator draw a face: (crop, mask, note)."""
         session = self.session(request)
-        session.subject = self.shelf.drawn(checkpoint, int(seed or 0), variety)
+        with self._drawing.setdefault(session, threading.Lock()):
+            session.subject = self.shelf.drawn(checkpoint, int(seed or 0), variety)
         return _prepared(session, session.subject)
 
     @staticmethod
@@ -97,7 +101,9 @@ class Desk:
     def begin(self, preset: str, seed: float | None, tuned: bool, request: gr.Request) -> tuple[Any, ...]:
         """Take an order, which `run` carries out when Gradio's queue comes to it: (progress card, Start, Stop)."""
         session = self.session(request)
-        if session.subject is None:
+        with self._drawing.setdefault(session, threading.Lock()):
+            subject = session.subject  # of the face that is being drawn, where the button was pressed meanwhile
+        if subject is None:
             raise DemoError("choose a photograph, or let the generator draw a face, first.")
         before = self.workspace.waiting()
         if before > MAX_WAITING:
@@ -105,7 +111,7 @@ class Desk:
                 f"{MAX_WAITING} visitors are waiting already: try again in a few minutes, or run the demo on your own "
                 "machine with `gan2shape demo`."
             )
-        session.order = Order.of(session, session.subject, preset, seed, tuned)
+        session.order = Order.of(session, subject, preset, seed, tuned)
         text = f"Waiting in line, {before} before you" if before else "Starting"
         return progress_card(Report("waiting", text)), *_buttons(True)
 
@@ -208,7 +214,8 @@ class Desk:
 
     @told
     def paste(self, right: float, up: float, ambient: float, diffuse: float, request: gr.Request) -> Any:
-        """The light of the sliders inside the photograph: as the generator made it, where that was the last edit."""
+        """The light of the sliders inside the photograph: or the last edit, where the generator made it or
+        an environment lit it."""
         session = self.session(request)
         finished = own_result(session)
         ball = (right, up, ambient, diffuse)

@@ -110,7 +110,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "webcam", "clipboard"],
-                height=280,
+                height=220,
                 elem_id="photo",
                 buttons=[],
             )
@@ -133,11 +133,11 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
     with gr.Row(equal_height=True, elem_id="prepared"):
-        crop = gr.Image(label="What is reconstructed", interactive=False, height=180, elem_id="crop", buttons=[])
+        crop = gr.Image(label="What is reconstructed", interactive=False, height=140, elem_id="crop", buttons=[])
         mask = gr.Image(
-            label="Mask, before the object is found",
+            label="Inside the photograph",
             interactive=False,
-            height=180,
+            height=140,
             elem_id="mask",
             buttons=[],
             min_width=90,
@@ -146,15 +146,19 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     preset = gr.Radio(
         presets,
         value=chosen,
-        label="Preset",
+        label="Quality",
         info="Times are measured on this machine",
         elem_id="preset",
     )
+    with gr.Row():
+        start = gr.Button("Reconstruct", variant="primary", elem_id="start", scale=3)
+        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=80)
+    card = gr.HTML("", elem_id="progress")
     with gr.Accordion("Options", open=False, elem_id="options"):
         checkpoint = gr.Dropdown(
             [(desk.shelf.label(name), name) for name in desk.shelf.listed],
             value=default,
-            label="Category",
+            label="Kind of picture",
             info="One is in memory at a time"
             if desk.shelf.only_listed
             else "A folder or the id of a Hub repository; one is in memory at a time",
@@ -164,10 +168,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         about = gr.HTML("", elem_id="about", elem_classes="note")
         tuned = gr.Checkbox(False, label="Adapt the generator to the photograph (closer, slower)", elem_id="tuned")
         run_seed = gr.Number(0, label="Seed of the reconstruction", precision=0, minimum=0, elem_id="run_seed")
-    with gr.Row():
-        start = gr.Button("Reconstruct", variant="primary", elem_id="start", scale=3)
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=1, min_width=80)
-    card = gr.HTML("", elem_id="progress")
 
     prepared = [crop, mask, note]
     timed = {"fn": desk.estimates, "inputs": [checkpoint, tuned], "outputs": preset, **QUIET}

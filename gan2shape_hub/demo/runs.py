@@ -55,7 +55,8 @@ class Report:
     previews: tuple[tuple[str, Image.Image], ...] = ()
 
 
-STOPPED = Report("stopped", "Stopped. The last preview stays.")
+def stopped_report(previews: tuple[tuple[str, Image.Image], ...]) -> Report:
+    return Report("stopped", "Stopped. The last preview stays." if previews else "Stopped.", previews=previews)
 
 
 @dataclass(eq=False)
@@ -259,7 +260,7 @@ def stream(pipeline: GAN2ShapePipeline, order: Order, countdown: Countdown) -> I
             if time.perf_counter() - reported >= REPORT_S:
                 reported = time.perf_counter()
                 yield outcome["report"]
-        stopped = dataclasses.replace(STOPPED, previews=outcome["report"].previews)
+        stopped = stopped_report(outcome["report"].previews)
         if order.stopped():
             token.cancel()
             thread.join()  # a tenth of a second: who reads that it stopped may start the next run

@@ -135,7 +135,8 @@ class Shelf:
     def label(self, name: str) -> str:
         """How a checkpoint is called on the page."""
         short = Path(name).name if Path(name).is_absolute() else name
-        return f"{self._configs[name].category} ({short})" if name in self._configs else short
+        category = self._configs[name].category if name in self._configs else short
+        return short if category == short else f"{category} ({short})"
 
     def config(self, name: str) -> CategoryConfig:
         """The configuration of a checkpoint, without its weights where it is a folder; DemoError says what is

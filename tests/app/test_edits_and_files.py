@@ -18,6 +18,7 @@ from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.results import ball_light, ball_of_preset
 from gan2shape_hub.demo.shelf import Shelf
 from gan2shape_hub.demo.visitors import DemoError, Workspace
+from gan2shape_hub.rendering.environment import ENVIRONMENTS
 from gan2shape_hub.results.edit import LIGHT_PRESETS, preset_light
 
 pytest_plugins = ["demo_parts"]
@@ -46,6 +47,15 @@ def test_quick_relighting_agrees_with_the_library(finished, name):
     difference = np.abs(np.asarray(quick, float) - np.asarray(library, float))
     assert difference.mean() < 1.0, "grey levels of 255"
     assert difference.max() < 24
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_environment_lights_the_photograph_as_the_library_does(finished, name):
+    whole = finished[0].result
+    picture = np.asarray(results.relit(finished[0], (0.0, 0.0, 0.4, 0.8), name), float)
+    library, left = (np.asarray(whole.relight(light, size=len(picture)), float) for light in (name, "left"))
+    assert np.abs(picture - library).mean() < 1.0, "grey levels of 255"
+    assert np.abs(left - library).mean() > 1.0
 
 
 def test_the_light_comes_from_where_the_ball_says():

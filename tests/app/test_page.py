@@ -52,6 +52,12 @@ def test_photograph_to_model(visit, portrait):
     assert visit.outside == []
 
 
+TURNTABLE_PLAYS = """() => {
+    const video = document.querySelector('#turntable video'), image = document.querySelector('#turntable img');
+    return video ? video.readyState >= 2 && !video.error : image?.src.endsWith('.webp') && image.naturalWidth > 64;
+}"""
+
+
 def test_every_download_opens(visit):
     visit.draw(11)
     visit.reconstruct()
@@ -89,6 +95,8 @@ def test_every_download_opens(visit):
             assert sum(1 for _ in video.decode(video=0)) == 48
     else:
         assert Image.open(io.BytesIO(data)).n_frames > 10
+    visit.open("Model")
+    visit.page.wait_for_function(TURNTABLE_PLAYS)
     assert visit.errors == []
 
 

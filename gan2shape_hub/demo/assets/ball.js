@@ -38,7 +38,7 @@ function at(event) {
   const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
   moved((x - side / 2) / radius, (side / 2 - y) / radius);
 }
-canvas.addEventListener('pointerdown', e => { canvas.setPointerCapture(e.pointerId); at(e); });
+canvas.addEventListener('pointerdown', e => { e.preventDefault(); canvas.focus(); canvas.setPointerCapture(e.pointerId); at(e); });
 canvas.addEventListener('pointermove', e => { if (e.buttons) at(e); });
 canvas.addEventListener('keydown', e => {
   const step = { ArrowLeft: [-0.08, 0], ArrowRight: [0.08, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] }[e.key];
