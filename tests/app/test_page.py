@@ -232,3 +232,11 @@ def test_light_falls_on_a_face_as_it_should(browser, tmp_path):
 def canvas_picture_of(visit):
     visit.open("Model")
     return canvas_picture(visit).reshape(-1, 3)
+
+
+def test_reconstruct_is_above_the_fold(browser, tiny):
+    tab = Visit(browser, tiny[0], width=1280, height=900)
+    tab.page.locator("#examples img").first.wait_for()
+    box = tab.page.locator("#start").bounding_box()
+    assert box["y"] + box["height"] <= 900
+    tab.close()
