@@ -257,19 +257,19 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
         write_image(folder / f"{name}.png", picture)
 
 
-def lit_clay(viewer: Viewer, side: int) -> Tensor:
-    """The bare surface as a canonical texture (3, side, side): grey clay under a lamp at the left."""
+def lit_clay(viewer: Viewer, side: int, light: str = "left") -> Tensor:
+    """The bare surface as a canonical texture (3, side, side): grey clay under a lamp of `LIGHT_PRESETS`."""
     depth = without_border(viewer.depth, viewer.camera)
     normals = normals_from_depth(upsample_depth(depth, side)[None], viewer.camera)
     clay = normals.new_tensor(CLAY)[:, None, None].expand(1, 3, side, side) * 2 - 1
-    return shade(clay, normals, viewer.as_light("left"))[0][0].clamp(-1, 1)
+    return shade(clay, normals, viewer.as_light(light))[0][0].clamp(-1, 1)
 
 
 def shape_picture(viewer: Viewer) -> Image.Image:
-    """The bare surface as the photograph sees it, cut out."""
+    """The bare surface as the photograph sees it, cut out; lit from the right, the half that a slider shows of it."""
     picture = render_view(
         without_border(viewer.depth, viewer.camera)[None],
-        lit_clay(viewer, viewer.depth.shape[-1])[None],
+        lit_clay(viewer, viewer.depth.shape[-1], "right")[None],
         viewer.pose,
         viewer.camera,
     )
