@@ -110,7 +110,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "webcam", "clipboard"],
-                height=160,
+                height=140,
                 elem_id="photo",
                 buttons=[],
             )
@@ -133,11 +133,11 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
     with gr.Row(equal_height=True, elem_id="prepared"):
-        crop = gr.Image(label="What is reconstructed", interactive=False, height=120, elem_id="crop", buttons=[])
+        crop = gr.Image(label="What is reconstructed", interactive=False, height=104, elem_id="crop", buttons=[])
         mask = gr.Image(
             label="Inside the photograph",
             interactive=False,
-            height=120,
+            height=104,
             elem_id="mask",
             buttons=[],
             min_width=90,
