@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor
+from torch import Tensor, nn
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -116,6 +116,11 @@ class Optimizer:
         self._scaler.scale(loss).backward()
         self._scaler.step(self._optimizer)
         self._scaler.update()
+
+
+def holds_halves(module: nn.Module) -> bool:
+    """Whether some of a network's numbers are of half precision."""
+    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in module.state_dict().values())
 
 
 def make_accelerator(device: torch.device | str | None = None, mixed_precision: str = "no") -> Accelerator:

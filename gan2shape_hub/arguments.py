@@ -60,3 +60,8 @@ def user_path(path: str | os.PathLike) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # no such user: the name of a file, then
         return Path(path)
+
+
+def listed(image: Any) -> list[Any]:
+    """What the pipeline was given, as a list."""
+    return list(image) if isinstance(image, (list, tuple)) else [image]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan2shape_hub.accelerator import check_device, check_precision, find_device
-from gan2shape_hub.arguments import finite, whole
+from gan2shape_hub.accelerator import check_device, check_precision, find_device, holds_halves
+from gan2shape_hub.arguments import finite, listed, whole
 from gan2shape_hub.cancel import CancelToken, stoppable
 from gan2shape_hub.config import CategoryConfig, ScheduleConfig
 from gan2shape_hub.generator import Generator, sample_latents
@@ -397,13 +397,3 @@ class GAN2ShapePipeline(Pretrained):
         side = min(source.shape[-1], ALPHA_SIDE)
         fine = torch.nn.functional.interpolate(source[None], (side, side), mode="bilinear", antialias=True)
         return self.components["masker"](fine)[0, 0].float()
-
-
-def holds_halves(module: nn.Module) -> bool:
-    """Whether some of a network's numbers are of half precision."""
-    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in module.state_dict().values())
-
-
-def listed(image: Any) -> list[Any]:
-    """What the pipeline was given, as a list."""
-    return list(image) if isinstance(image, (list, tuple)) else [image]

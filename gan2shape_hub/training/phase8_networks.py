@@ -63,9 +63,8 @@ class Networks:
         return pages.shapes(context)
 
     def _personal(self, context: Context, pool: ViewPool, few: torch.Tensor) -> ShapeNets:
-        recipe, sheet, persons = context.recipe.networks.persons, context.components["average_sheet"](), None
-        nets, folder = context.nets, context.folder(self.name) / "persons"
-        persons = open_persons(context)
+        recipe, sheet = context.recipe.networks.persons, context.components["average_sheet"]()
+        nets, folder, persons = context.nets, context.folder(self.name) / "persons", open_persons(context)
         start_from(nets.depth, sheet, context.config, recipe.fresh)
         targets = persons.targets(sheet.cpu(), context.recipe.persons)
         device = context.accelerator.device
