@@ -34,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     try:
         require("gradio", "demo", "the demo")
+        from gan2shape_hub.conversion.public import offered
         from gan2shape_hub.demo.desk import Desk
         from gan2shape_hub.demo.door import is_loopback
+        from gan2shape_hub.demo.kinds import Kinds
         from gan2shape_hub.demo.memory import use_few_heaps
         from gan2shape_hub.demo.page import build, launch
         from gan2shape_hub.demo.shelf import Shelf
@@ -48,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
         # Behind a server of another name (GRADIO_ROOT_PATH, a Space) visitors come from elsewhere.
         local = is_loopback(host) and not share and not {"GRADIO_ROOT_PATH", "SPACE_ID"} & set(os.environ)
-        desk = Desk(shelf=Shelf(only_listed=not local))
+        shelf = Shelf(only_listed=not local)
+        desk = Desk(shelf=shelf, kinds=Kinds(shelf, offered(public=not local)))
         launch(
             build(desk),
             desk,

@@ -113,12 +113,11 @@ _ALL = (
 PUBLIC: dict[str, PublicWeights] = {weights.name: weights for weights in _ALL}
 
 SWITCH = "GAN2SHAPE_GET"
-"""Environment variable: "1" lets a page on a public Space fetch weights for its visitors, "0" forbids any page to."""
+"""Environment variable: "1" lets a page fetch weights for visitors from elsewhere, "0" forbids any page to."""
 
 
-def offered(environment: Mapping[str, str] = os.environ) -> tuple[PublicWeights, ...]:
-    """What a page may offer to fetch: everything on a machine of one's own, nothing on a public Space unless
-    ``GAN2SHAPE_GET`` is "1"."""
+def offered(public: bool, environment: Mapping[str, str] = os.environ) -> tuple[PublicWeights, ...]:
+    """What a page may offer to fetch: everything on a machine of one's own, nothing where visitors come from elsewhere
+    (``public``: a Space, a shared address) unless ``GAN2SHAPE_GET`` is "1"."""
     switch = environment.get(SWITCH, "").strip()
-    allowed = switch != "0" if switch else "SPACE_ID" not in environment
-    return _ALL if allowed else ()
+    return tuple(PUBLIC.values()) if (switch == "1" if public else switch != "0") else ()

@@ -14,6 +14,7 @@ import gradio as gr
 from PIL import Image
 
 from gan2shape_hub.demo import results
+from gan2shape_hub.demo.kinds import Kinds
 from gan2shape_hub.demo.markup import command_box, progress_card
 from gan2shape_hub.demo.results import DOWNLOADS, Finished
 from gan2shape_hub.demo.runs import Order, Report, Workshop
@@ -30,9 +31,12 @@ MAX_WAITING = 8
 class Desk:
     """Everything the demo holds: visitors, the checkpoint in memory, the work under way."""
 
-    def __init__(self, workspace: Workspace | None = None, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace | None = None, shelf: Shelf | None = None, kinds: Kinds | None = None
+    ) -> None:
         self.workspace = workspace or Workspace()
         self.shelf = shelf or Shelf()
+        self.kinds = kinds or Kinds(self.shelf, ())
         self.workshop = Workshop(self.shelf)
         self._drawing: WeakKeyDictionary[Session, threading.Lock] = WeakKeyDictionary()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from gan2shape_hub.demo import markup
+from gan2shape_hub.demo import kinds, markup
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
@@ -156,7 +156,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     card = gr.HTML("", elem_id="progress")
     with gr.Accordion("Options", open=False, elem_id="options"):
         checkpoint = gr.Dropdown(
-            [(desk.shelf.label(name), name) for name in desk.shelf.listed],
+            desk.shelf.choices,
             value=default,
             label="Kind of picture",
             info="One is in memory at a time"
@@ -166,6 +166,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
             elem_id="checkpoint",
         )
         about = gr.HTML("", elem_id="about", elem_classes="note")
+        kinds.offer(desk.kinds, checkpoint)
         tuned = gr.Checkbox(False, label="Adapt the generator to the photograph (closer, slower)", elem_id="tuned")
         run_seed = gr.Number(0, label="Seed of the reconstruction", precision=0, minimum=0, elem_id="run_seed")
 

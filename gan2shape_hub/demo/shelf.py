@@ -111,17 +111,31 @@ class Shelf:
         machine has no business in this one's file system, nor a say in what it downloads."""
         self._places: dict[str, str] = {}
         for place in names or listed_checkpoints():
-            name, number = public_name(place), 1
-            while self._places.get(name, place) != place:
-                number += 1
-                name = f"{public_name(place)}-{number}"
-            self._places[name] = place
-        self.listed, self.only_listed = list(self._places), only_listed
+            self.add(place)
+        self.only_listed = only_listed
         self._load = load
         self._configs: dict[str, CategoryConfig] = {}
         self._loaded: tuple[str, GAN2ShapePipeline] | None = None
         self._users = 0
         self._free = threading.Condition()
+
+    def add(self, place: str) -> str:
+        """List a folder or Hub id too; its public name."""
+        name, number = public_name(place), 1
+        while self._places.get(name, place) != place:
+            number += 1
+            name = f"{public_name(place)}-{number}"
+        self._places[name] = place
+        return name
+
+    @property
+    def listed(self) -> list[str]:
+        return list(self._places)
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """(label, name) of all that is listed."""
+        return [(self.label(name), name) for name in self.listed]
 
     @property
     def default(self) -> str:

@@ -75,10 +75,10 @@ def test_it_is_listed(capsys):
 
 
 def test_pages_offer_it_on_machines_of_ones_own():
-    assert {weights.name for weights in offered({})} == set(PUBLIC)
-    assert offered({"SPACE_ID": "somebody/space"}) == ()
-    assert offered({"GAN2SHAPE_GET": "0"}) == ()
-    assert offered({"SPACE_ID": "somebody/space", "GAN2SHAPE_GET": "1"})
+    assert {weights.name for weights in offered(False, {})} == set(PUBLIC)
+    assert offered(True, {}) == ()
+    assert offered(False, {"GAN2SHAPE_GET": "0"}) == ()
+    assert offered(True, {"GAN2SHAPE_GET": "1"})
 
 
 # -- by name ----------------------------------------------------------------------------------------------------------
