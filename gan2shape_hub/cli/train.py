@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         "--recipe", type=Path, metavar="FILE.json", help="what is done, and how much of it (default: the work folder's)"
     )
     main_parser.add_argument("--quick", action="store_true", help="little of everything, to see what comes of it")
-    main_parser.add_argument("--phases", default="", metavar="A,B", help="only these, on what the checkpoint has")
+    main_parser.add_argument(
+        "--phases", default="", metavar="A,B", help="only these, after what has been done of those before them"
+    )
     main_parser.add_argument("--redo", metavar="PHASE", help="forget this phase and all after it, and do them again")
     main_parser.add_argument(
         "--from-wheels",

@@ -44,7 +44,8 @@ def redo(work: Path, name: str) -> None:
 
 
 def run_program(context: Context, phases: Sequence[Phase] = PHASES) -> Context:
-    """Run what has not been done of ``phases``; the context after the last one.
+    """Run what has not been done of ``phases``; the context after the last one. They go on from what the folder has of
+    the phases before them.
 
     ``context.work`` has a folder a phase: the state it goes on from, ``page.png``, ``checkpoint/`` with everything as
     it was after the phase, and ``done.json``, which is written last. After every phase the checkpoint is read again, so
@@ -54,7 +55,9 @@ def run_program(context: Context, phases: Sequence[Phase] = PHASES) -> Context:
         ValueError: the folder holds a run of another recipe, or phases were done in another order.
     """
     started: str | None = None
-    for number, phase in enumerate(phases):
+    before = PHASES[: PHASES.index(phases[0])] if phases else ()
+    done = [phase for phase in before if (context.folder(phase.name) / DONE).exists()]
+    for number, phase in enumerate((*done, *phases), 1 - len(done)):
         folder = context.folder(phase.name)
         if (folder / DONE).exists():
             if started is not None:
@@ -62,7 +65,7 @@ def run_program(context: Context, phases: Sequence[Phase] = PHASES) -> Context:
             _check_recipe(context, phase)
         else:
             started = phase.name
-            context.log(f"phase {number + 1} of {len(phases)}: {phase.name}")
+            context.log(f"phase {number} of {len(phases)}: {phase.name}")
             _do(context, phase)
         if (folder / RESULT).is_dir():
             config, components = hub.load_components(folder / RESULT, device=context.accelerator.device)

@@ -106,6 +106,15 @@ def test_a_phase_can_be_done_alone(finished, capsys):
             assert torch.equal(value, components[name].state_dict()[key])
 
 
+def test_phases_one_by_one_are_the_whole_run(whole, finished):
+    """Each goes on from the ones before it in the work folder, whatever the checkpoint holds."""
+    shutil.rmtree(finished / "checkpoint")
+    bare_checkpoint(finished / "checkpoint")
+    shutil.rmtree(finished / "work" / "units")
+    assert program(finished, "--phases", "units") == 0
+    assert hub.fingerprint(finished / "checkpoint") == hub.fingerprint(whole / "checkpoint")
+
+
 def test_light_and_average_of_a_generator_whose_lamp_is_known(tmp_path):
     """A generator of somebody's own, which is no component of a checkpoint."""
     networks = {SHAPE_COMPONENTS[name]: module for name, module in lamps.nets(lamps.dome()).modules()}
