@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> None:
         components["generator"],
         components.get("perceptual"),
         recipe,
-        folder=args.work,
-        accelerator=accelerator,
-        log=log,
+        args.work,
+        accelerator,
+        log,
     )
     if accelerator.is_main_process:
         rosinality_file.write(args.output, generator, discriminator)

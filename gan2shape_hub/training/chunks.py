@@ -7,29 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gan2shape_hub.atomic import atomic_file
+from gan2shape_hub.training.trainer import Job
 
 
-def make_chunks(
-    folder: Path,
-    count: int,
-    make: Callable[[range], dict[str, Tensor]],
-    *,
-    size: int,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
-) -> list[Path]:
-    """Files of ``size`` items each that together hold ``count`` of them or more, made where they are not there yet.
+def make_chunks(job: Job, count: int, make: Callable[[range], dict[str, Tensor]], size: int) -> list[Path]:
+    """Files of ``size`` items each in the job's folder, ``count`` items or more in all, made where they are not there
+    yet.
 
     Args:
         make: tensors by name of the items in a range, the first dimension being theirs; an item must be the same
             whichever range it is made in. Every process makes its part of the files.
     """
+    folder, accelerator = job.folder, job.accelerator
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     starts = range(0, count, size)
@@ -45,7 +39,7 @@ def make_chunks(
         made += last - first
         each = (time.perf_counter() - begun) / made
         left = (count - last) / accelerator.num_processes * each / 60
-        log(f"{folder.name} {last}/{count} ({each:.2f} s each, {left:.0f} min left)")
+        job.log(f"{folder.name} {last}/{count} ({each:.2f} s each, {left:.0f} min left)")
     accelerator.wait_for_everyone()
     return paths
 

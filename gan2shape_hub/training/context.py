@@ -21,6 +21,7 @@ from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.records import SHAPE_COMPONENTS
 from gan2shape_hub.stages.mask import Masker, first_answer, mask_from_nets
 from gan2shape_hub.training.recipe import Recipe
+from gan2shape_hub.training.trainer import Job
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Context:
     def seed(self, what: str) -> int:
         """A seed of its own for every part of the run."""
         return zlib.crc32(f"{self.recipe.seed}/{what}".encode())
+
+    def job(self, what: str) -> Job:
+        """Work of the phase that ``what`` begins with ("turn/shape"), in the folder of that name."""
+        return Job(self.seed(what), self.work / what, self.accelerator, self.log)
 
     def replace(self, **changes: object) -> Context:
         return replace(self, **changes)

@@ -8,12 +8,10 @@ under other lights than the generator's own, which the pool's log ratios give.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from gan2shape_hub.config import CameraConfig, CategoryConfig
@@ -25,7 +23,7 @@ from gan2shape_hub.stages.photometric import Evidence, stereo_round
 from gan2shape_hub.training.chunks import make_chunks, read_chunks
 from gan2shape_hub.training.faults import with_faults
 from gan2shape_hub.training.recipe import PersonalDepthRecipe, PersonsRecipe
-from gan2shape_hub.training.trainer import Terms
+from gan2shape_hub.training.trainer import Job, Terms
 from gan2shape_hub.training.view_pool import ViewPool
 
 CHUNK = 20
@@ -54,25 +52,17 @@ class PersonShapes:
 
 
 def make_persons(
-    folder: Path,
-    pool: ViewPool,
-    nets: ShapeNets,
-    sheet: Tensor,
-    config: CategoryConfig,
-    recipe: PersonsRecipe,
-    *,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
+    pool: ViewPool, nets: ShapeNets, sheet: Tensor, config: CategoryConfig, recipe: PersonsRecipe, job: Job
 ) -> PersonShapes:
-    """The shapes of all identities of a lit pool, in ``folder``; ``sheet`` (S, S) is the average depth."""
+    """The shapes of all identities of a lit pool, in the job's folder; ``sheet`` (S, S) is the average depth."""
 
     def make(which: range) -> dict[str, Tensor]:
         each = [fused(pool, identity, nets, sheet, config, recipe) for identity in which]
         own, weight = (torch.stack(part) for part in zip(*each, strict=True))
         return {"own": own, "weight": weight.half()}
 
-    make_chunks(folder, len(pool), make, size=CHUNK, accelerator=accelerator, log=log)
-    return read_persons(folder, len(pool))
+    make_chunks(job, len(pool), make, CHUNK)
+    return read_persons(job.folder, len(pool))
 
 
 def read_persons(folder: Path, count: int) -> PersonShapes:

@@ -19,13 +19,10 @@ class Taps:
         return None if tap_sizes(context.components["generator"]) else "the generator has no taps"
 
     def run(self, context: Context) -> Context:
-        generator, recipe, folder = context.components["generator"], context.recipe.taps, context.folder(self.name)
-        services = {"accelerator": context.accelerator, "log": context.log}
-        known = load_tap_images(folder / "images", generator, recipe, seed=context.seed("taps/images"), **services)
+        generator, recipe = context.components["generator"], context.recipe.taps
+        known = load_tap_images(generator, recipe, context.job("taps/images"))
         for size in generator.tap_sizes:
-            name = f"tap{size}"
-            seed = context.seed(f"taps/{name}")
-            db = train_tap(generator, size, known, recipe, seed=seed, folder=folder / name, **services)
+            db = train_tap(generator, size, known, recipe, context.job(f"taps/tap{size}"))
             context.log(f"{size} px: unseen {db:.2f} dB in the end")
         return context
 

@@ -32,9 +32,8 @@ from gan2shape_hub.training.bootstrap import (
 from gan2shape_hub.training.chunks import make_chunks, read_chunks
 from gan2shape_hub.training.context import Context
 from gan2shape_hub.training.directions import find_view_directions, with_directions
-from gan2shape_hub.training.shape_training import train_appearance, train_shape
+from gan2shape_hub.training.shape_training import train_appearance, train_nets, train_shape
 from gan2shape_hub.training.sheet_nets import starting_nets
-from gan2shape_hub.training.trainer import Terms, Training, train
 from gan2shape_hub.training.view_pool import ViewPool, make_pool
 
 CHUNK = 100
@@ -61,25 +60,17 @@ class Turn:
             encoder_width=recipe.encoder_width,
         ).to(device)
         terms, judge = encoder_terms(nets, images, latents, context.generator, recipe.encoder_batch)
-        nets = self._train(context, nets, ("encoder",), terms, recipe.encoder, "encoder")
+        nets = train_nets(nets, ("encoder",), terms, recipe.encoder, context.job("turn/encoder"))
         context.log(f"encoder: unseen R2 of components 1-12 {judge(nets.encoder):.3f}")
         terms = render_terms(nets, images, latents, sheet, context.config, recipe.batch)
-        nets = self._train(context, nets, ("view", "light"), terms, recipe.renders, "renders")
+        nets = train_nets(nets, ("view", "light"), terms, recipe.renders, context.job("turn/renders"))
         config = self._directions(context, nets, images, latents, sheet)
         if config is None:
             return context
         context = context.replace(config=config)
-        pool = make_pool(
-            context.folder(self.name) / "views",
-            config,
-            context.generator,
-            recipe.views,
-            seed=context.seed("turn/views"),
-            accelerator=context.accelerator,
-            log=context.log,
-        )
+        pool = make_pool(config, context.generator, recipe.views, context.job("turn/views"))
         terms = turned_terms(nets, pool, config, recipe.batch, device)
-        nets = self._train(context, nets, ("view",), terms, recipe.turned, "turned")
+        nets = train_nets(nets, ("view",), terms, recipe.turned, context.job("turn/turned"))
         return context.with_nets(self._shape(context, nets, pool))
 
     def picture(self, context: Context) -> Image.Image | None:
@@ -97,14 +88,7 @@ class Turn:
             made = torch.cat([gan_image(generator, w, config.image_size, config.crop_fraction) for w in chosen])
             return {"images": ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)}
 
-        paths = make_chunks(
-            context.folder(self.name) / "images",
-            recipe.images,
-            make,
-            size=CHUNK,
-            accelerator=context.accelerator,
-            log=context.log,
-        )
+        paths = make_chunks(context.job("turn/images"), recipe.images, make, CHUNK)
         return read_chunks(paths, "images", recipe.images), latents
 
     def _directions(
@@ -136,24 +120,14 @@ class Turn:
         return None if found is None else config
 
     def _shape(self, context: Context, nets: ShapeNets, pool: ViewPool) -> ShapeNets:
-        recipe, config, folder = context.recipe.turn, context.config, context.folder(self.name)
+        recipe, config = context.recipe.turn, context.config
         few = pool.floats(torch.arange(min(len(pool), 6)), torch.zeros(min(len(pool), 6), dtype=torch.long))
-        services = {"accelerator": context.accelerator, "log": context.log}
         for name, teach, what in (
             ("shape", train_shape, recipe.shape),
             ("appearance", train_appearance, recipe.appearance),
         ):
-            nets = teach(
-                nets,
-                pool,
-                config,
-                context.perceptual,
-                what,
-                seed=context.seed(f"turn/{name}"),
-                folder=folder / name,
-                after_save=pages.writer(folder / name, few, config),
-                **services,
-            )
+            job = context.job(f"turn/{name}")
+            nets = teach(nets, pool, config, context.perceptual, what, job, pages.writer(job.folder, few, config))
         loss = replace(config.loss, perceptual_layers=1)
         run = Run(
             config=replace(config, loss=loss),
@@ -163,19 +137,4 @@ class Turn:
             device=context.accelerator.device,
         )
         terms = projection_terms(nets, pool, LatentProjection(context.generator, config.projection), run, recipe.batch)
-        return self._train(context, nets, ("encoder",), terms, recipe.projection, "projection")
-
-    def _train(
-        self, context: Context, nets: ShapeNets, names: tuple[str, ...], terms: Terms, training: Training, what: str
-    ) -> ShapeNets:
-        nets.frozen()
-        averaged = train(
-            {name: getattr(nets, name) for name in names},
-            terms,
-            training,
-            seed=context.seed(f"turn/{what}"),
-            folder=context.folder(self.name) / what,
-            accelerator=context.accelerator,
-            log=context.log,
-        )
-        return replace(nets, **averaged)
+        return train_nets(nets, ("encoder",), terms, recipe.projection, context.job("turn/projection"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PIL import Image
 
 from gan2shape_hub.training import pages
 from gan2shape_hub.training.context import Context
 from gan2shape_hub.training.view_pool import ViewPool, make_pool, read_pool
+
+VIEWS = "pool/views"
 
 
 class Pool:
@@ -19,16 +19,7 @@ class Pool:
         return None if context.turns else "no direction of W turns the object"
 
     def run(self, context: Context) -> Context:
-        make_pool(
-            _folder(context),
-            context.config,
-            context.generator,
-            context.recipe.pool,
-            seed=context.seed(self.name),
-            accelerator=context.accelerator,
-            log=context.log,
-            masker=context.masker,
-        )
+        make_pool(context.config, context.generator, context.recipe.pool, context.job(VIEWS), context.masker)
         return context
 
     def picture(self, context: Context) -> Image.Image | None:
@@ -37,8 +28,4 @@ class Pool:
 
 def open_pool(context: Context) -> ViewPool:
     """The pool that the run made; ValueError where it did not yet."""
-    return read_pool(_folder(context), context.config, context.recipe.pool.identities)
-
-
-def _folder(context: Context) -> Path:
-    return context.folder(Pool.name) / "views"
+    return read_pool(context.work / VIEWS, context.config, context.recipe.pool.identities)

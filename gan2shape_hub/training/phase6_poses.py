@@ -36,15 +36,8 @@ class Poses:
         scaled.cover.copy_(average.cover)
         config = dataclasses.replace(context.config, camera=camera)
         before = {name: value.clone() for name, value in nets.view.state_dict().items()}
-        averaged = train(
-            {"view": nets.view},
-            pose_terms(nets, pool, found.views(read_views(pool, nets, context.config)), scaled(), config, recipe),
-            recipe.training,
-            seed=context.seed(self.name),
-            folder=context.folder(self.name) / "view",
-            accelerator=context.accelerator,
-            log=context.log,
-        )["view"]
+        terms = pose_terms(nets, pool, found.views(read_views(pool, nets, context.config)), scaled(), config, recipe)
+        averaged = train({"view": nets.view}, terms, recipe.training, context.job("poses/view"))["view"]
         with torch.no_grad():
             for name, value in averaged.state_dict().items():
                 value.lerp_(before[name].to(value), recipe.kept)
@@ -57,16 +50,7 @@ class Poses:
     def _relief(self, context: Context) -> Relief:
         """What light says, kept in a file."""
         path, recipe, config = context.folder(self.name) / "relief.json", context.recipe.poses, context.config
-        pool = make_pool(
-            context.folder(self.name) / "views",
-            config,
-            context.generator,
-            recipe.views,
-            seed=context.seed("poses/views"),
-            accelerator=context.accelerator,
-            log=context.log,
-            masker=context.masker,
-        )
+        pool = make_pool(config, context.generator, recipe.views, context.job("poses/views"), context.masker)
         if context.accelerator.is_main_process and not path.exists():
             readings, sheet = read_views(pool, context.nets, config), context.components["average_sheet"]()
             found = find_relief(pool, readings, sheet, config, recipe, context.log)

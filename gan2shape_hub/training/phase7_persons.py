@@ -9,6 +9,8 @@ from gan2shape_hub.training.context import Context, lit_turns
 from gan2shape_hub.training.persons import PersonShapes, make_persons, read_persons
 from gan2shape_hub.training.phase5_pool import open_pool
 
+SHAPES = "persons/shapes"
+
 
 class Persons:
     name = "persons"
@@ -18,16 +20,8 @@ class Persons:
         return lit_turns(context)
 
     def run(self, context: Context) -> Context:
-        make_persons(
-            context.folder(self.name) / "shapes",
-            open_pool(context),
-            context.nets.frozen(),
-            context.components["average_sheet"](),
-            context.config,
-            context.recipe.persons,
-            accelerator=context.accelerator,
-            log=context.log,
-        )
+        sheet, job = context.components["average_sheet"](), context.job(SHAPES)
+        make_persons(open_pool(context), context.nets.frozen(), sheet, context.config, context.recipe.persons, job)
         return context
 
     def picture(self, context: Context) -> Image.Image | None:
@@ -38,4 +32,4 @@ class Persons:
 
 def open_persons(context: Context) -> PersonShapes:
     """The shapes that the run made."""
-    return read_persons(context.folder(Persons.name) / "shapes", context.recipe.pool.identities)
+    return read_persons(context.work / SHAPES, context.recipe.pool.identities)

@@ -26,8 +26,7 @@ class Networks:
         return None if context.turns else "no direction of W turns the object"
 
     def run(self, context: Context) -> Context:
-        recipe, pool, folder = context.recipe.networks, open_pool(context), context.folder(self.name)
-        services = {"accelerator": context.accelerator, "log": context.log}
+        recipe, pool = context.recipe.networks, open_pool(context)
         few = torch.arange(min(len(pool), 6))
         few, masks = pool.masked(few, torch.zeros_like(few))
         if lit_turns(context) is None:
@@ -35,28 +34,12 @@ class Networks:
             constants = dataclasses.replace(context.config.photometric, from_nets=True)
             context = context.replace(config=dataclasses.replace(context.config, photometric=constants))
         else:
-            nets = train_shape(
-                context.nets,
-                pool,
-                context.config,
-                context.perceptual,
-                recipe.shape,
-                seed=context.seed("networks/shape"),
-                folder=folder / "shape",
-                after_save=pages.writer(folder / "shape", few, context.config),
-                **services,
-            )
-        nets = train_appearance(
-            nets,
-            pool,
-            context.config,
-            context.perceptual,
-            recipe.appearance,
-            seed=context.seed("networks/appearance"),
-            folder=folder / "appearance",
-            after_save=pages.writer(folder / "appearance", few, context.config),
-            **services,
-        )
+            job = context.job("networks/shape")
+            look = pages.writer(job.folder, few, context.config)
+            nets = train_shape(context.nets, pool, context.config, context.perceptual, recipe.shape, job, look)
+        job = context.job("networks/appearance")
+        look = pages.writer(job.folder, few, context.config)
+        nets = train_appearance(nets, pool, context.config, context.perceptual, recipe.appearance, job, look)
         return context.with_nets(nets)
 
     def picture(self, context: Context) -> Image.Image | None:
@@ -64,7 +47,7 @@ class Networks:
 
     def _personal(self, context: Context, pool: ViewPool, few: torch.Tensor) -> ShapeNets:
         recipe, sheet = context.recipe.networks.persons, context.components["average_sheet"]()
-        nets, folder, persons = context.nets, context.folder(self.name) / "persons", open_persons(context)
+        nets, persons, job = context.nets, open_persons(context), context.job("networks/persons")
         start_from(nets.depth, sheet, context.config, recipe.fresh)
         targets = persons.targets(sheet.cpu(), context.recipe.persons)
         device = context.accelerator.device
@@ -73,10 +56,7 @@ class Networks:
             ("depth",),
             person_terms(nets, pool, targets, persons.weight, context.config, recipe, device),
             recipe.training,
-            context.seed("networks/persons"),
-            folder,
-            context.accelerator,
-            context.log,
-            pages.writer(folder, few, context.config),
+            job,
+            pages.writer(job.folder, few, context.config),
             scale=lambda name: 0.0 if name == "depth.template" else 1.0,
         )

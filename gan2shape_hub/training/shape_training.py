@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan2shape_hub.config import CategoryConfig
@@ -16,7 +14,7 @@ from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.training.lighting import load_lit_heads
 from gan2shape_hub.training.multiview import appearance_loss, multiview_loss
 from gan2shape_hub.training.recipe import MultiviewRecipe
-from gan2shape_hub.training.trainer import Terms, Training, train
+from gan2shape_hub.training.trainer import Job, Terms, Training, train
 from gan2shape_hub.training.view_pool import ViewPool
 
 AfterSave = Callable[[int, ShapeNets], None]
@@ -60,29 +58,26 @@ def train_shape(
     config: CategoryConfig,
     perceptual: nn.Module | None,
     recipe: MultiviewRecipe,
-    *,
-    seed: int,
-    folder: Path,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
+    job: Job,
     after_save: AfterSave | None = None,
 ) -> ShapeNets:
     """Train depth and view of ``nets`` in place on how objects turn; the networks with those two averaged.
 
-    ``folder`` and errors are the trainer's; ``after_save`` gets the step and the averaged networks.
+    Errors are the trainer's; ``after_save`` gets the step and the averaged networks.
     """
+    device = job.accelerator.device
     # Networks learn from mirrored images too, which is what averaging would give at twice the price.
     config = replace(config, average_mirrored=False)
-    importance = _importance(recipe, config, accelerator.device)
+    importance = _importance(recipe, config, device)
     heads = None
     if recipe.loss.lighting:
-        with accelerator.main_process_first():
-            heads = load_lit_heads(folder / "lit-heads.safetensors", pool, nets, config, log).to(accelerator.device)
+        with job.accelerator.main_process_first():
+            heads = load_lit_heads(job.folder / "lit-heads.safetensors", pool, nets, config, job.log).to(device)
     if heads is not None and not len(heads):  # no view shows enough of the object
         heads = None
 
     def terms(rng: torch.Generator) -> dict[str, Tensor]:
-        batch = draw_batch(pool, recipe, rng, accelerator.device)
+        batch = draw_batch(pool, recipe, rng, device)
         return multiview_loss(
             nets,
             batch.views,
@@ -98,7 +93,7 @@ def train_shape(
             None if heads is None else (batch.lit * len(heads)).long(),
         )
 
-    return train_nets(nets, ("depth", "view"), terms, recipe.training, seed, folder, accelerator, log, after_save)
+    return train_nets(nets, ("depth", "view"), terms, recipe.training, job, after_save)
 
 
 def train_appearance(
@@ -107,23 +102,19 @@ def train_appearance(
     config: CategoryConfig,
     perceptual: nn.Module | None,
     recipe: MultiviewRecipe,
-    *,
-    seed: int,
-    folder: Path,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
+    job: Job,
     after_save: AfterSave | None = None,
 ) -> ShapeNets:
     """Train albedo and light of ``nets`` in place under the shape that there is; otherwise as :func:`train_shape`."""
-    importance = _importance(recipe, config, accelerator.device)
+    importance = _importance(recipe, config, job.accelerator.device)
 
     def terms(rng: torch.Generator) -> dict[str, Tensor]:
-        batch = draw_batch(pool, recipe, rng, accelerator.device)
+        batch = draw_batch(pool, recipe, rng, job.accelerator.device)
         return appearance_loss(
             nets, batch.views, recipe.sources, batch.mirror, config, perceptual, recipe.loss, importance
         )
 
-    return train_nets(nets, ("albedo", "light"), terms, recipe.training, seed, folder, accelerator, log, after_save)
+    return train_nets(nets, ("albedo", "light"), terms, recipe.training, job, after_save)
 
 
 def train_nets(
@@ -131,10 +122,7 @@ def train_nets(
     names: tuple[str, ...],
     terms: Terms,
     training: Training,
-    seed: int,
-    folder: Path,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
+    job: Job,
     after_save: AfterSave | None = None,
     scale: Callable[[str], float] = lambda name: 1.0,
 ) -> ShapeNets:
@@ -145,17 +133,8 @@ def train_nets(
         if after_save is not None:
             after_save(step, replace(nets, **averaged))
 
-    averaged = train(
-        {name: getattr(nets, name) for name in names},
-        terms,
-        training,
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-        log=log,
-        scale=scale,
-        after_save=saved,
-    )
+    learners = {name: getattr(nets, name) for name in names}
+    averaged = train(learners, terms, training, job, scale=scale, after_save=saved)
     return replace(nets, **averaged)
 
 

@@ -7,20 +7,17 @@ within a few decibels of the goal. Full images are the expensive part: they are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from gan2shape_hub.generator import sample_latents
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.training.chunks import make_chunks, read_chunks
 from gan2shape_hub.training.recipe import TapsRecipe
-from gan2shape_hub.training.trainer import train
+from gan2shape_hub.training.trainer import Job, train
 
 CHUNK = 20
 JUDGED, JUDGED_SEED, JUDGED_TRUNCATION = 24, 10_000, 0.7
@@ -83,24 +80,16 @@ def fit_linear(
     head.convs[-1].bias.zero_()
 
 
-def load_tap_images(
-    folder: Path,
-    generator: MobileStyleGANGenerator,
-    recipe: TapsRecipe,
-    *,
-    seed: int,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
-) -> TapImages:
-    """The images in ``folder``, generated where they are not there yet."""
-    rng = torch.Generator().manual_seed(seed)
+def load_tap_images(generator: MobileStyleGANGenerator, recipe: TapsRecipe, job: Job) -> TapImages:
+    """The images in the job's folder, generated where they are not there yet."""
+    rng = torch.Generator().manual_seed(job.seed)
     latents = sample_latents(generator, recipe.images, rng, recipe.truncation)
 
     def make(which: range) -> dict[str, Tensor]:
         made = [tap_targets(generator, latents[i : i + 1]) for i in which]
         return {str(size): torch.cat([one[size] for one in made]).half() for size in generator.tap_sizes}
 
-    paths = make_chunks(folder, recipe.images, make, size=CHUNK, accelerator=accelerator, log=log)
+    paths = make_chunks(job, recipe.images, make, CHUNK)
     return TapImages(latents, {size: read_chunks(paths, str(size), recipe.images) for size in generator.tap_sizes})
 
 
@@ -109,13 +98,9 @@ def train_tap(
     size: int,
     known: TapImages,
     recipe: TapsRecipe,
-    *,
-    seed: int,
-    folder: Path,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
+    job: Job,
 ) -> float:
-    """Train the head at ``size`` in place, from its linear read-out; ``folder`` and errors are the trainer's.
+    """Train the head at ``size`` in place, from its linear read-out; errors are the trainer's.
 
     Returns:
         mean PSNR in dB on latents that nothing was trained on.
@@ -126,7 +111,7 @@ def train_tap(
     head, heads = generator.tap_heads[str(size)], generator.tap_heads
     device = generator.latent_mean.device
     fit_linear(generator, size, known, recipe.linear_images)
-    log(f"{size} px: linear read-out, unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
+    job.log(f"{size} px: linear read-out, unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
 
     def terms(rng: torch.Generator) -> dict[str, Tensor]:
         # An image at a time: the features of one image fit the cache.
@@ -142,19 +127,9 @@ def train_tap(
 
     def judge(step: int, averaged: dict[str, nn.Module]) -> None:
         heads[str(size)] = averaged["head"]
-        log(f"{size} px: unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
+        job.log(f"{size} px: unseen {tap_psnr_db(generator, judged, targets)[size]:.2f} dB")
         heads[str(size)] = head
 
-    averaged = train(
-        {"head": head},
-        terms,
-        recipe.training,
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-        log=log,
-        scale=narrower,
-        after_save=judge,
-    )
+    averaged = train({"head": head}, terms, recipe.training, job, scale=narrower, after_save=judge)
     head.load_state_dict(averaged["head"].state_dict())
     return tap_psnr_db(generator, judged, targets)[size]

@@ -25,6 +25,18 @@ from gan2shape_hub.typed_json import check
 Terms = Callable[[torch.Generator], dict[str, Tensor]]
 """The terms of the loss of one part, which draws what it needs from the generator; ``loss`` is what is minimised."""
 Learners = dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every piece of long work needs: its seed, the folder that it goes on from, processes, and who is told."""
+
+    seed: int
+    folder: Path
+    accelerator: Accelerator
+    log: Callable[[str], None]
+
+
 STATE, LOG = "state.pt", "log.jsonl"
 
 
@@ -64,24 +76,23 @@ def train(
     learners: Mapping[str, nn.Module],
     terms: Terms,
     training: Training,
+    job: Job,
     *,
-    seed: int,
-    folder: Path,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
     scale: Callable[[str], float] = lambda name: 1.0,
     after_save: Callable[[int, Learners], None] | None = None,
 ) -> Learners:
     """Train ``learners`` in place; returns copies with the averaged weights, frozen.
 
     Args:
-        folder: holds state.pt (rewritten every ``save_every`` steps) and log.jsonl; the same call goes on from there.
+        job: its folder holds state.pt (rewritten every ``save_every`` steps) and log.jsonl; the same call goes on from
+            there.
         scale: part of the learning rate by parameter, ``<learner>.<name>``.
         after_save: gets the step and the averaged copies, on the main process.
 
     Raises:
-        ValueError: ``folder`` holds a run with other settings; FloatingPointError: the loss became NaN.
+        ValueError: the folder holds a run with other settings; FloatingPointError: the loss became NaN.
     """
+    folder, accelerator, log = job.folder, job.accelerator, job.log
     for module in learners.values():
         module.requires_grad_(True).train()
     averaged = {name: copy.deepcopy(module).requires_grad_(False).eval() for name, module in learners.items()}
@@ -95,7 +106,7 @@ def train(
         weight_decay=training.weight_decay,
     )
     parameters = [parameter for group in groups.values() for parameter in group]
-    settings = {**asdict(training), "seed": seed, "save_every": None, "betas": list(training.betas)}
+    settings = {**asdict(training), "seed": job.seed, "save_every": None, "betas": list(training.betas)}
     first = _resume(folder, learners, averaged, optimizer, settings)
     title, sums = "/".join(folder.parts[-2:]), {}
     if first and first < training.steps:
@@ -105,7 +116,7 @@ def train(
         for group, part in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = training.rate(step) * part
         optimizer.zero_grad(set_to_none=True)
-        for name, value in _gradients(terms, training, seed, step, parameters, accelerator).items():
+        for name, value in _gradients(terms, training, job.seed, step, parameters, accelerator).items():
             sums[name] = sums.get(name, 0.0) + value
         nn.utils.clip_grad_norm_(parameters, training.clip)
         optimizer.step()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from safetensors import safe_open
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from gan2shape_hub.rendering.photometric import log_ratios
 from gan2shape_hub.stages.mask import Masker
 from gan2shape_hub.training.chunks import items, make_chunks, read_chunks
 from gan2shape_hub.training.recipe import PoolRecipe, ViewsRecipe
+from gan2shape_hub.training.trainer import Job
 
 CHUNK = 20
 """Identities a file."""
@@ -68,39 +67,29 @@ class ViewPool:
 
 
 def make_pool(
-    folder: Path,
-    config: CategoryConfig,
-    generator: ComponentGenerator,
-    recipe: ViewsRecipe,
-    *,
-    seed: int,
-    accelerator: Accelerator,
-    log: Callable[[str], None],
-    masker: Masker | None = None,
+    config: CategoryConfig, generator: ComponentGenerator, recipe: ViewsRecipe, job: Job, masker: Masker | None = None
 ) -> ViewPool:
-    """The pool in ``folder``, generated where it is not there yet; every identity has its own seed, and every process
-    makes its part.
+    """The pool in the job's folder, generated where it is not there yet; every identity has its own seed, and every
+    process makes its part.
 
     Args:
         masker: asked where the recipe wants masks.
 
     Raises:
-        ValueError: ``folder`` holds a pool of other settings, or the category knows no directions to turn along.
+        ValueError: the folder holds a pool of other settings, or the category knows no directions to turn along.
     """
     if len(config.projection.view_directions) != 2:
         raise ValueError("the category knows no directions along which the object turns: nothing can be turned.")
     lit = recipe.lit and len(config.projection.light_directions) == 3
     masker = masker if recipe.masks else None
-    _check_settings(folder, config, recipe, seed, accelerator)
+    _check_settings(config, recipe, job)
     make_chunks(
-        folder,
+        job,
         recipe.identities,
-        lambda identities: _generate(identities, config, generator, recipe, seed, lit, masker),
-        size=CHUNK,
-        accelerator=accelerator,
-        log=log,
+        lambda identities: _generate(identities, config, generator, recipe, job.seed, lit, masker),
+        CHUNK,
     )
-    return read_pool(folder, config, recipe.identities)
+    return read_pool(job.folder, config, recipe.identities)
 
 
 def read_pool(folder: Path, config: CategoryConfig, identities: int) -> ViewPool:
@@ -123,28 +112,26 @@ def read_pool(folder: Path, config: CategoryConfig, identities: int) -> ViewPool
     return ViewPool(images, latents, turns, masks, tuple(paths), lit)
 
 
-def _check_settings(
-    folder: Path, config: CategoryConfig, recipe: ViewsRecipe, seed: int, accelerator: Accelerator
-) -> None:
-    """Note in ``folder`` what its pool is; ValueError where it is another one."""
+def _check_settings(config: CategoryConfig, recipe: ViewsRecipe, job: Job) -> None:
+    """Note in the job's folder what its pool is; ValueError where it is another one."""
     projection = config.projection
     wanted = {
         **asdict(recipe),
-        "seed": seed,
+        "seed": job.seed,
         "image_size": config.image_size,
         "directions": projection.view_directions,
         "light": [projection.light_directions, projection.light_layers, _steps_of_light(config, recipe)],
         "units": projection.view_units,
     }
     wanted = json.loads(json.dumps(wanted))
-    note, made = folder / SETTINGS, wanted
+    note, made = job.folder / SETTINGS, wanted
     if note.exists():
         made = json.loads(note.read_text())
         free = {"identities": 0, "units": 0}
         if {**made, **free} != {**wanted, **free}:
-            raise ValueError(f"{folder} holds views made with other settings: choose another folder.")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+            raise ValueError(f"{job.folder} holds views made with other settings: choose another folder.")
+    job.accelerator.wait_for_everyone()
+    if job.accelerator.is_main_process:
         with atomic_file(note) as part:
             part.write_text(json.dumps({**wanted, "units": made["units"]}))
 

@@ -20,7 +20,7 @@ from gan2shape_hub.models.perceptual import feature_loss
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
 from gan2shape_hub.training.chunks import make_chunks, read_chunks
-from gan2shape_hub.training.trainer import Training, train
+from gan2shape_hub.training.trainer import Job, Training, train
 
 CHUNK = 100
 
@@ -59,54 +59,40 @@ class Distillation:
     8."""
 
 
-Log = Callable[[str], None]
-
-
 def distil(
     teacher: ComponentGenerator,
     perceptual: nn.Module | None,
     recipe: Distillation,
-    *,
     folder: Path,
     accelerator: Accelerator,
-    log: Log,
+    log: Callable[[str], None],
 ) -> tuple[StyleGAN2Generator, StyleGAN2Discriminator]:
     """The student and its discriminator; what is done stays in ``folder``, and the same call goes on from there."""
     size = 4 * 2 ** (len(recipe.channels) - 1)
-    latents, images = teacher_images(teacher, size, recipe, folder / "images", accelerator, log)
-    services = {"accelerator": accelerator, "log": log}
+
+    def job(name: str) -> Job:
+        return Job(recipe.seed, folder / name, accelerator, log)
+
+    latents, images = teacher_images(teacher, size, recipe, job("images"))
     student = None
     for number, small in enumerate((*recipe.coarse, size)):
         student = grown(student, small, recipe, teacher).to(accelerator.device)
         terms = regression_terms(student, latents, images, perceptual, recipe, recipe.batch[number])
-        training, where = recipe.regression[number], folder / f"regression{small}"
-        learners = {"generator": student}
-        student = train(
-            learners, terms, training, seed=recipe.seed, folder=where, scale=equalised(learners), **services
-        )["generator"]
+        learners, training = {"generator": student}, recipe.regression[number]
+        student = train(learners, terms, training, job(f"regression{small}"), scale=equalised(learners))["generator"]
         log(f"{small} px: {psnr_db(student, teacher):.2f} dB on unseen latents")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         discriminator = StyleGAN2Discriminator(size, channels=list(recipe.channels)).to(accelerator.device)
     learners = {"generator": student, "discriminator": discriminator}
     terms = adversarial_terms(student, discriminator, latents, images, perceptual, recipe)
-    made = train(
-        learners,
-        terms,
-        recipe.adversarial,
-        seed=recipe.seed,
-        folder=folder / "adversarial",
-        scale=equalised(learners),
-        **services,
-    )
+    made = train(learners, terms, recipe.adversarial, job("adversarial"), scale=equalised(learners))
     log(f"with the discriminator: {psnr_db(made['generator'], teacher):.2f} dB on unseen latents")
     return made["generator"], made["discriminator"]
 
 
 @torch.no_grad()
-def teacher_images(
-    teacher: ComponentGenerator, size: int, recipe: Distillation, folder: Path, accelerator: Accelerator, log: Log
-) -> tuple[Tensor, Tensor]:
+def teacher_images(teacher: ComponentGenerator, size: int, recipe: Distillation, job: Job) -> tuple[Tensor, Tensor]:
     """Latents (N, D) and the teacher's images of them (N, 3, size, size), bytes."""
     rng = torch.Generator().manual_seed(recipe.seed)
     latents = sample_latents(teacher, recipe.images, rng, recipe.truncation)
@@ -115,7 +101,7 @@ def teacher_images(
         image = torch.cat([teacher.image_at(latents[i : i + 1], size) for i in chosen])
         return {"image": ((image.clamp(-1, 1) + 1) * 127.5).round().byte()}
 
-    paths = make_chunks(folder, recipe.images, make, size=CHUNK, accelerator=accelerator, log=log)
+    paths = make_chunks(job, recipe.images, make, CHUNK)
     return latents, read_chunks(paths, "image", recipe.images)
 
 

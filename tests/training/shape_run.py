@@ -14,7 +14,7 @@ from gan2shape_hub.models.shape import ShapeNets
 from gan2shape_hub.training.recipe import MultiviewRecipe
 from gan2shape_hub.training.shape_training import train_appearance, train_shape
 from gan2shape_hub.training.sheet_nets import starting_nets
-from gan2shape_hub.training.trainer import Training
+from gan2shape_hub.training.trainer import Job, Training
 from gan2shape_hub.training.view_pool import ViewPool
 
 TRAIN = {"shape": train_shape, "appearance": train_appearance}
@@ -54,11 +54,8 @@ def train(folder, phase="shape", after_save=None, seed=0, **changes) -> ShapeNet
         tiny_config(),
         None,
         tiny_training(**changes),
-        seed=seed,
-        folder=folder,
-        accelerator=make_accelerator("cpu"),
-        log=print,
-        after_save=after_save,
+        Job(seed, folder, make_accelerator("cpu"), print),
+        after_save,
     )
 
 

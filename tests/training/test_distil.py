@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from gan2shape_hub.conversion import rosinality
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.models.stylegan2_discriminator import StyleGAN2Discriminator
-from gan2shape_hub.training.trainer import Training
+from gan2shape_hub.training.trainer import Job, Training
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 rosinality_file = importlib.import_module("distil_parts.rosinality_file")
@@ -77,7 +77,7 @@ def tiny(steps: int, adversarial: int = 2) -> object:
 
 def run(teacher, recipe, folder):
     lines = []
-    made = student.distil(teacher, None, recipe, folder=folder, accelerator=Accelerator(cpu=True), log=lines.append)
+    made = student.distil(teacher, None, recipe, folder, Accelerator(cpu=True), lines.append)
     return *made, lines
 
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(networks, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        student.distil(teacher, None, tiny(6), folder=folder, accelerator=Accelerator(cpu=True), log=stop)
+        student.distil(teacher, None, tiny(6), folder, Accelerator(cpu=True), stop)
     again = run(teacher, tiny(6), folder)[0]
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
@@ -126,7 +126,7 @@ def test_each_player_is_a_constant_to_the_other(networks, tmp_path):
     """Gradients of the joint loss are those of each player's own loss."""
     teacher, discriminator = networks
     recipe = dataclasses.replace(tiny(1), penalty=0.0)
-    latents, images = student.teacher_images(teacher, SIZE, recipe, tmp_path, Accelerator(cpu=True), lambda text: None)
+    latents, images = student.teacher_images(teacher, SIZE, recipe, Job(0, tmp_path, Accelerator(cpu=True), print))
     generator = student.grown(None, SIZE, recipe, teacher)
     for module in (generator, discriminator):
         module.requires_grad_(True)

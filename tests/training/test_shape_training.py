@@ -22,6 +22,7 @@ from gan2shape_hub.training.directions import with_measured_units
 from gan2shape_hub.training.multiview import appearance_loss, multiview_loss, pitch_disagreement
 from gan2shape_hub.training.recipe import MultiviewLoss, ViewsRecipe
 from gan2shape_hub.training.sheet_nets import raw_of
+from gan2shape_hub.training.trainer import Job
 from gan2shape_hub.training.view_pool import CHUNK, make_pool
 
 
@@ -197,16 +198,8 @@ def directed_config(lights=False):
 
 
 def load(folder, recipe, config=None, log=print, seed=0, masker=None):
-    return make_pool(
-        folder,
-        config or directed_config(),
-        tiny_generator(),
-        recipe,
-        seed=seed,
-        accelerator=make_accelerator("cpu"),
-        log=log,
-        masker=masker,
-    )
+    job = Job(seed, folder, make_accelerator("cpu"), log)
+    return make_pool(config or directed_config(), tiny_generator(), recipe, job, masker)
 
 
 def test_the_pool_is_made_once_and_grows(tmp_path):

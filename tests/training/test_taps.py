@@ -11,7 +11,7 @@ from gan2shape_hub.accelerator import make_accelerator
 from gan2shape_hub.models.mobile_stylegan import MobileStyleGANGenerator
 from gan2shape_hub.training.recipe import TapsRecipe
 from gan2shape_hub.training.taps import load_tap_images, tap_targets, train_tap
-from gan2shape_hub.training.trainer import Training
+from gan2shape_hub.training.trainer import Job, Training
 
 
 def tiny_generator() -> MobileStyleGANGenerator:
@@ -27,9 +27,9 @@ def recipe(**changes) -> TapsRecipe:
 
 def taught(folder, said, **changes) -> MobileStyleGANGenerator:
     generator, what = tiny_generator(), recipe(**changes)
-    services = {"accelerator": make_accelerator("cpu"), "log": said.append}
-    known = load_tap_images(folder / "images", generator, what, seed=1, **services)
-    db = train_tap(generator, 8, known, what, seed=2, folder=folder / "tap8", **services)
+    accelerator = make_accelerator("cpu")
+    known = load_tap_images(generator, what, Job(1, folder / "images", accelerator, said.append))
+    db = train_tap(generator, 8, known, what, Job(2, folder / "tap8", accelerator, said.append))
     said.append(f"unseen {db:.2f} dB")
     return generator
 
@@ -49,9 +49,7 @@ def test_training_gains_on_the_linear_read_out(tmp_path) -> None:
 
 def test_the_images_are_the_full_ones_made_smaller(tmp_path) -> None:
     generator = tiny_generator()
-    known = load_tap_images(
-        tmp_path, generator, recipe(), seed=1, accelerator=make_accelerator("cpu"), log=lambda text: None
-    )
+    known = load_tap_images(generator, recipe(), Job(1, tmp_path, make_accelerator("cpu"), print))
     assert len(known.latents) == len(known.images[8]) == 6
     wanted = tap_targets(generator, known.latents[2:3])[8]
     assert known.images[8][2:3].float() == pytest.approx(wanted, abs=2e-3)

@@ -9,7 +9,7 @@ from torch import nn
 
 from gan2shape_hub.accelerator import make_accelerator
 from gan2shape_hub.config import ConfigError
-from gan2shape_hub.training.trainer import Training, train
+from gan2shape_hub.training.trainer import Job, Training, train
 
 
 class Killed(Exception):
@@ -29,17 +29,8 @@ def fit(folder, seed=0, module=None, after_save=None, scale=lambda name: 1.0, br
         return {"bias": error.detach().mean(), "loss": loss if broken is None else loss * broken}
 
     training = Training(**{"steps": 8, "parts": 2, "warm_up": 2, "save_every": 3, "learning_rate": 0.05, **changes})
-    found = train(
-        {"line": line},
-        terms,
-        training,
-        seed=seed,
-        folder=folder,
-        accelerator=make_accelerator("cpu"),
-        log=lambda text: None,
-        scale=scale,
-        after_save=after_save,
-    )["line"]
+    job = Job(seed, folder, make_accelerator("cpu"), print)
+    found = train({"line": line}, terms, training, job, scale=scale, after_save=after_save)["line"]
     return {name: value.clone() for name, value in found.state_dict().items()}
 
 
