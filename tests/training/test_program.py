@@ -1,5 +1,6 @@
 """The making of a checkpoint, all phases at tiny size: results, resumption, kills, categories that lack things."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,14 +14,17 @@ from tiny_program import bare_checkpoint, program, tiny_recipe, until_killed
 
 from gan2shape_hub import GAN2ShapePipeline, hub
 from gan2shape_hub.accelerator import make_accelerator
+from gan2shape_hub.models.sheet_unet import SheetUNet
 from gan2shape_hub.models.stylegan2 import StyleGAN2Generator
 from gan2shape_hub.records import SHAPE_COMPONENTS
 from gan2shape_hub.rendering.renderer import raw_to_depth
+from gan2shape_hub.rendering.shading import normals_from_depth
+from gan2shape_hub.training import sheet_nets
 from gan2shape_hub.training.context import Context
 from gan2shape_hub.training.phase3_light import Light
 from gan2shape_hub.training.phase4_average import Average
 from gan2shape_hub.training.program import PHASES
-from gan2shape_hub.training.recipe import LightRecipe, Recipe
+from gan2shape_hub.training.recipe import AverageRecipe, LightRecipe, Recipe
 
 NAMES = [phase.name for phase in PHASES]
 
@@ -135,6 +139,41 @@ def test_light_and_average_of_a_generator_whose_lamp_is_known(tmp_path):
     assert nose[16, 16] < nose[16, 10] - 1e-3, "the networks do not know of it"
     for phase in (Light(), Average()):
         assert phase.picture(found).size[0] > 100
+
+
+def test_light_and_average_are_nearer_after_another_round(tmp_path):
+    """The first shapes have no nose: one round finds some of it, and the next one begins there."""
+    truth = lamps.dome(ridge=2.0)
+
+    def average(rounds: int) -> Context:
+        start = lamps.nets(lamps.dome())
+        depth = SheetUNet(3, 1, lamps.SIZE, nf=4, skip=8, resolution=16)
+        sheet_nets.start_from(depth, raw_to_depth(lamps.dome()[:, 0], lamps.config().camera)[0], lamps.config(), 0.0)
+        networks = {SHAPE_COMPONENTS[n]: m for n, m in dataclasses.replace(start, depth=depth).modules()}
+        recipe = tiny_recipe(light=LightRecipe(images=4, purity=0.0), average=AverageRecipe(people=4, rounds=rounds))
+        context = Context(
+            lamps.config(),
+            {"generator": lamps.Lamps(truth), "masker": lamps.Everywhere(), **networks},
+            recipe,
+            tmp_path / str(rounds),
+            make_accelerator("cpu"),
+            lambda text: None,
+        )
+        return Average().run(Light().run(context))
+
+    def error(context: Context) -> float:
+        camera = context.config.camera
+        found, wanted = (
+            normals_from_depth(depth, camera)
+            for depth in (context.components["average_sheet"]()[None], raw_to_depth(truth[:, 0], camera))
+        )
+        return float((found * wanted).sum(1).clamp(-1, 1).acos()[0, 8:24, 10:22].mean())
+
+    once, twice = average(1), average(2)
+    assert error(twice) < 0.85 * error(once)
+    again = average(2)  # from what the folder holds
+    assert torch.equal(again.components["average_sheet"].depth, twice.components["average_sheet"].depth)
+    assert again.config == twice.config
 
 
 def test_another_recipe_needs_redo(finished, capsys):

@@ -53,7 +53,7 @@ def tiny_recipe(**changes) -> Recipe:
             projection=few(2),
         ),
         light=LightRecipe(images=3, purity=0.0),
-        average=AverageRecipe(people=2, yaws_deg=(-20.0, 20.0)),
+        average=AverageRecipe(people=2, yaws_deg=(-20.0, 20.0), purity=0.0),
         pool=PoolRecipe(3, 3, lights=3),
         poses=PosesRecipe(
             ViewsRecipe(2, 2, lit=True, masks=True), reliefs=(0.8, 1.0), angles=(1.0, 1.1), training=few(), batch=4
