@@ -152,7 +152,7 @@ class TurnRecipe:
     """Of the view, on turned views."""
     shape: MultiviewRecipe = field(
         default_factory=lambda: MultiviewRecipe(
-            Training(steps=400, parts=2, learning_rate=6e-4, warm_up=40), loss=MultiviewLoss(lighting=0.0)
+            Training(steps=1500, parts=2, learning_rate=6e-4, warm_up=40), loss=MultiviewLoss(lighting=0.0)
         )
     )
     appearance: MultiviewRecipe = field(default_factory=lambda: _appearance(160))
