@@ -124,14 +124,16 @@ class Viewer:
         camera = wide.wide_camera(self.camera, side)
         depth = wide.widened_depth(without_border(self.depth, self.camera))
         alpha = wide.widened(self.alpha[None])[0]
+        there, pixels = wide.shown(depth, alpha, self.pose, camera)
+        window = wide.window(there, pixels)
         return replace(
             self,
             camera=camera,
-            source=wide.widened(self.source),
-            depth=depth,
+            source=wide.mirrored(self.source),
+            depth=wide.hemmed(depth, there, window.bottom),
             albedo=wide.widened(self.albedo),
-            alpha=wide.without_ceiling(alpha),
-            window=wide.window(depth, alpha, self.pose, camera),
+            alpha=wide.crowned(alpha),
+            window=window,
             sides=lambda: None if (sides := self.sides and self.sides()) is None else sides.widened,
         )
 

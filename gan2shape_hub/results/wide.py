@@ -19,6 +19,12 @@ from gan2shape_hub.results.mesh import Window
 
 MARGIN = 5 / 32
 """Of the sheet's side, on each side."""
+ARRIVES = 0.08
+"""Of the sheet's side: over so much below the upper edge the outline tells how it arrives there."""
+HEM = 0.12
+"""Of the sheet's side: over so much above its lower edge the sheet is brought to a plain curve."""
+FEW = 0.1
+"""Part of the object's points in a row or column that may lie outside the photograph before it is cut off."""
 FRAYED = 2 / 128
 """Of the sheet's side: so near to its edge the sheet bends, since nothing beyond holds it."""
 
@@ -39,6 +45,11 @@ def widened(maps: Tensor) -> Tensor:
     return F.pad(maps[None], (margin(maps.shape[-1]),) * 4, mode="replicate")[0]
 
 
+def mirrored(picture: Tensor) -> Tensor:
+    """(C, S, S) with margins in which it is mirrored: no streaks where an object goes on."""
+    return F.pad(picture[None], (margin(picture.shape[-1]),) * 4, mode="reflect")[0]
+
+
 def widened_depth(depth: Tensor) -> Tensor:
     """(S, S) with margins that go on as the sheet is a little inside its edge, smoother and smoother, since its noise
     would be drawn out into pleats."""
@@ -57,30 +68,68 @@ def widened_depth(depth: Tensor) -> Tensor:
     return depth
 
 
-def without_ceiling(alpha: Tensor) -> Tensor:
-    """A widened mask (S, S) that ends where the photograph ends above, where hair that it cuts is no hair."""
-    rows = round(alpha.shape[-1] * MARGIN / (1 + 2 * MARGIN))
-    return torch.cat((torch.zeros_like(alpha[:rows]), alpha[rows:]))
+def crowned(alpha: Tensor) -> Tensor:
+    """A widened mask (S, S) in 0..1 whose object, where the photograph's upper edge cuts it, is closed above by a
+    crown: an arch over the cut that goes on as the outline arrives at its two ends."""
+    side = alpha.shape[-1]
+    rows = round(side * MARGIN / (1 + 2 * MARGIN))
+    cut = torch.nonzero(alpha[rows] > 0.5)[:, 0]
+    above = torch.zeros_like(alpha[:rows])
+    if len(cut):
+        left, right = int(cut[0]), int(cut[-1])
+        width, reach = right - left + 1, max(1, round(ARRIVES * side))
+        below = torch.nonzero((alpha[rows : rows + reach + 1] > 0.5).any(0))[:, 0]
+        lean = (left - int(below[0]) + int(below[-1]) - right) / 2 / reach  # columns outward for each row downward
+        height = min(width / 4 / max(lean, 1.0), 0.9 * rows)
+        across = (2 * torch.arange(side).to(alpha) - left - right) / width
+        arch = height * (1 - across.square()).clamp_min(0) ** (0.5 + 0.5 * min(lean, 1.0))
+        above = (arch - torch.arange(rows, 0, -1).to(alpha)[:, None] + 1).clamp(0, 1)
+    return torch.cat((above, alpha[rows:]))
 
 
-def window(depth: Tensor, alpha: Tensor, pose: Pose, camera: CameraConfig) -> Window:
-    """The part of a widened sheet ``depth`` (S, S) whose object, ``alpha`` (M, M), the photograph shows: cut straight
-    along rows and columns, where half of the object's points are outside."""
+def shown(depth: Tensor, alpha: Tensor, pose: Pose, camera: CameraConfig) -> tuple[Tensor, Tensor]:
+    """Which points of a widened sheet ``depth`` (S, S) are the object's by ``alpha`` (M, M): (S, S) bool; and where the
+    photograph shows them: (S, S, 2), pixels of the sheet."""
     side = depth.shape[-1]
-    edge = round(side * MARGIN / (1 + 2 * MARGIN)) - 0.5
     pixels = project(pose.apply(unproject(depth[None], camera), camera), camera, (side, side))
     lookup = (2 * pixels + 1) / side - 1
-    there = F.grid_sample(alpha[None, None].to(depth), lookup, align_corners=False)[0, 0] > 0.5
-    x, y = pixels[0].unbind(-1)
+    return F.grid_sample(alpha[None, None].to(depth), lookup, align_corners=False)[0, 0] > 0.5, pixels[0]
 
-    def limits(outside_low: Tensor, outside_high: Tensor, dim: int) -> tuple[int, int]:
-        count = there.sum(dim).clamp_min(1)
-        low = (there & outside_low).sum(dim) / count > 0.5
-        high = (there & outside_high).sum(dim) / count > 0.5
-        first = int(torch.nonzero(low).max()) + 1 if low.any() else 0
-        last = int(torch.nonzero(high).min()) - 1 if high.any() else side - 1
-        return first, last
 
-    left, right = limits(x < edge, x > side - 1 - edge, 0)
-    _, bottom = limits(torch.zeros_like(there), y > side - 1 - edge, 1)
-    return Window(0, bottom, left, right)
+def window(there: Tensor, pixels: Tensor) -> Window:
+    """The part of a widened sheet whose object the photograph shows (`shown`): cut straight along rows and columns,
+    where more than a `FEW` of the object's points are outside. Above, a crown closes it."""
+    side = len(there)
+    edge = round(side * MARGIN / (1 + 2 * MARGIN)) - 0.5
+    x, y = pixels.unbind(-1)
+
+    def outside(which: Tensor, dim: int) -> Tensor:
+        return torch.nonzero((there & which).sum(dim) > FEW * there.sum(dim))[:, 0]
+
+    low, high, below = outside(x < edge, 0), outside(x > side - 1 - edge, 0), outside(y > side - 1 - edge, 1)
+    return Window(
+        0,
+        int(below.min()) - 1 if len(below) else side - 1,
+        int(low.max()) + 1 if len(low) else 0,
+        int(high.min()) - 1 if len(high) else side - 1,
+    )
+
+
+def hemmed(depth: Tensor, there: Tensor, bottom: int) -> Tensor:
+    """A widened sheet ``depth`` (S, S) that ends at the row ``bottom`` in a plain curve, a parabola over the columns of
+    the object: folds of a neck would show as waves of its lower edge, which nothing of a picture tells."""
+    side = len(depth)
+    reach = max(2, round(HEM * side))
+    at = torch.linspace(-1, 1, side).to(depth).double()
+    powers = torch.stack((torch.ones_like(at), at, at.square()), 1)
+    band = slice(max(0, bottom - reach // 2), bottom + 1)
+    weight = there[band].double()
+    if int((weight.sum(0) > 0).sum()) < 8:
+        return depth
+    normal = torch.einsum("rc,ca,cb->ab", weight, powers, powers) + 1e-9 * torch.eye(3).to(powers)
+    curve = powers @ torch.linalg.solve(normal, torch.einsum("rc,ca->a", weight * depth[band].double(), powers))
+    known = depth[band][there[band]]
+    curve = curve.clamp(known.min(), known.max())
+    share = ((torch.arange(side).to(depth) - bottom) / reach + 1).clamp(0, 1)
+    share = (share * share * (3 - 2 * share))[:, None]
+    return depth + share * (curve.to(depth) - depth)
