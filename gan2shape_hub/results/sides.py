@@ -26,6 +26,8 @@ from gan2shape_hub.results.texture import BakedTexture, extrapolate, shrink, smo
 
 FRONTAL = (0.35, 0.6)
 """Between these cosines of the angle at which it sees a surface, a picture's word grows from none to all."""
+OWN = (0.15, 0.35)
+"""The same for the photograph, whose word comes first: it shows this very head, ears and locks in their places."""
 BETTER = (0.0, 0.15)
 """By how much a turned picture's cosine has to be larger than the photograph's."""
 RELIEF = 2.0
@@ -138,7 +140,7 @@ def add_sides(baked: BakedTexture, sides: Sides, depth: Tensor, pose: Pose, came
         colours += _enlarged(weight, size) * picture
         total += weight
     # A texel that the photograph sees well is the photograph's, however well others see it.
-    share = (1 - smooth(ramp(own, *FRONTAL), side / 64)) * total.clamp(max=1)
+    share = (1 - smooth(ramp(own, *OWN), side / 64)) * total.clamp(max=1)
     share = _enlarged(share, size)
     colours = colours / _enlarged(total, size).clamp_min(1e-4)
     image = (baked.image[None] + share * (colours - baked.image[None])).clamp(-1, 1)

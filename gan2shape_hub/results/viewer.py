@@ -124,15 +124,18 @@ class Viewer:
         camera = wide.wide_camera(self.camera, side)
         depth = wide.widened_depth(without_border(self.depth, self.camera))
         alpha = wide.widened(self.alpha[None])[0]
-        there, pixels = wide.shown(depth, alpha, self.pose, camera)
+        crowned = wide.crowned(alpha)
+        there, pixels = wide.shown(depth, wide.without_ceiling(alpha), self.pose, camera)
         window = wide.window(there, pixels)
+        whole, _ = wide.shown(depth, crowned, self.pose, camera)
+        depth = wide.rounded(wide.raised(depth, there, whole), whole)
         return replace(
             self,
             camera=camera,
             source=wide.mirrored(self.source),
             depth=wide.hemmed(depth, there, window.bottom),
             albedo=wide.widened(self.albedo),
-            alpha=wide.crowned(alpha),
+            alpha=crowned,
             window=window,
             sides=lambda: None if (sides := self.sides and self.sides()) is None else sides.widened,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project, unproject
 from gan2shape_hub.results.mesh import Window
+from gan2shape_hub.results.texture import extrapolate, smooth
 
 MARGIN = 5 / 32
 """Of the sheet's side, on each side."""
@@ -23,6 +24,15 @@ ARRIVES = 0.08
 """Of the sheet's side: over so much below the upper edge the outline tells how it arrives there."""
 HEM = 0.12
 """Of the sheet's side: over so much above its lower edge the sheet is brought to a plain curve."""
+TURNING, ROUND = 0.6, 0.05
+"""Part of an object's relief over which it is rounded toward its outline, and of the sheet's side over which the
+outline's depth is smoothed for that."""
+CALM = 1 / 24
+"""Of the sheet's side: over so much a crown is smoothed."""
+BROWS = 0.3
+"""Of the sheet's side: so far are a head's brows below its upper end."""
+STEEPER = 1.5
+"""By how many times its slope a surface becomes steeper at its outline."""
 FEW = 0.1
 """Part of the object's points in a row or column that may lie outside the photograph before it is cut off."""
 FRAYED = 2 / 128
@@ -68,22 +78,28 @@ def widened_depth(depth: Tensor) -> Tensor:
     return depth
 
 
+def without_ceiling(alpha: Tensor) -> Tensor:
+    """A widened mask (S, S) that ends where the photograph ends above."""
+    rows = round(alpha.shape[-1] * MARGIN / (1 + 2 * MARGIN))
+    return torch.cat((torch.zeros_like(alpha[:rows]), alpha[rows:]))
+
+
 def crowned(alpha: Tensor) -> Tensor:
     """A widened mask (S, S) in 0..1 whose object, where the photograph's upper edge cuts it, is closed above by a
     crown: an arch over the cut that goes on as the outline arrives at its two ends."""
     side = alpha.shape[-1]
     rows = round(side * MARGIN / (1 + 2 * MARGIN))
     cut = torch.nonzero(alpha[rows] > 0.5)[:, 0]
-    above = torch.zeros_like(alpha[:rows])
-    if len(cut):
-        left, right = int(cut[0]), int(cut[-1])
-        width, reach = right - left + 1, max(1, round(ARRIVES * side))
-        below = torch.nonzero((alpha[rows : rows + reach + 1] > 0.5).any(0))[:, 0]
-        lean = (left - int(below[0]) + int(below[-1]) - right) / 2 / reach  # columns outward for each row downward
-        height = min(width / 4 / max(lean, 1.0), 0.9 * rows)
-        across = (2 * torch.arange(side).to(alpha) - left - right) / width
-        arch = height * (1 - across.square()).clamp_min(0) ** (0.5 + 0.5 * min(lean, 1.0))
-        above = (arch - torch.arange(rows, 0, -1).to(alpha)[:, None] + 1).clamp(0, 1)
+    if not len(cut):
+        return without_ceiling(alpha)
+    left, right = int(cut[0]), int(cut[-1])
+    width, reach = right - left + 1, max(1, round(ARRIVES * side))
+    below = torch.nonzero((alpha[rows : rows + reach + 1] > 0.5).any(0))[:, 0]
+    lean = (left - int(below[0]) + int(below[-1]) - right) / 2 / reach  # columns outward for each row downward
+    height = min(width / 4 / max(lean, 1.0), 0.9 * rows)
+    across = (2 * torch.arange(side).to(alpha) - left - right) / width
+    arch = height * (1 - across.square()).clamp_min(0) ** (0.5 + 0.5 * min(lean, 1.0))
+    above = (arch - torch.arange(rows, 0, -1).to(alpha)[:, None] + 1).clamp(0, 1)
     return torch.cat((above, alpha[rows:]))
 
 
@@ -113,6 +129,39 @@ def window(there: Tensor, pixels: Tensor) -> Window:
         int(low.max()) + 1 if len(low) else 0,
         int(high.min()) - 1 if len(high) else side - 1,
     )
+
+
+def raised(depth: Tensor, there: Tensor, crowned: Tensor) -> Tensor:
+    """A widened sheet ``depth`` (S, S) whose part above the brows is drawn up, so that what it had at the upper end of
+    the object ``there`` is at that of the object with its crown; both (S, S) bool. Beyond its frame it knows nothing,
+    and would be a tube or a cone."""
+    side = len(depth)
+    first, crown = (int(torch.nonzero(mask.any(1))[0]) if mask.any() else 0 for mask in (there, crowned))
+    rows = torch.arange(side, dtype=torch.float64)
+    brows = first + BROWS * side
+    rows = torch.where(rows < brows, brows - (brows - rows) * (brows - first) / (brows - crown), rows).clamp_min(0)
+    low = rows.long().clamp(max=side - 2)
+    return torch.lerp(depth[low], depth[low + 1], (rows - low).to(depth)[:, None])
+
+
+def rounded(depth: Tensor, there: Tensor) -> Tensor:
+    """A widened sheet ``depth`` (S, S) whose object, above its brows, turns away from the camera at its outline as
+    round things do: what is a straight slope there (a cone for a skull) bulges toward the camera. The outline stays
+    where it is."""
+    side = len(depth)
+    solid = there.to(depth)[None, None]
+    inner = 1 - F.max_pool2d(1 - solid, 3, 1, 1)
+    rim = smooth(extrapolate(depth[None, None], solid - inner), ROUND * side)[0, 0]
+    off = ((rim - depth) * there).clamp_min(0)
+    if not off.any():
+        return depth
+    reach = TURNING * off[there].quantile(0.95)
+    at = (off / reach).clamp(max=1)
+    below = ((torch.arange(side).to(depth) - torch.nonzero(there.any(1))[0]) / (BROWS * side))[:, None]
+    depth = depth - (1.2 - below).clamp(0, 1) * reach * STEEPER * at * (1 - at).square()
+    near = smooth(solid, CALM * side)
+    even = (smooth(depth * solid, CALM * side) / near.clamp_min(1e-6))[0, 0]
+    return torch.where(near[0, 0] > 1e-3, torch.lerp(even, depth, (2 * below).clamp(0, 1)), depth)
 
 
 def hemmed(depth: Tensor, there: Tensor, bottom: int) -> Tensor:
