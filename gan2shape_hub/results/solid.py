@@ -20,10 +20,6 @@ MARGIN = 0.08
 """Thickness of a plaque where it is thinnest, in parts of the front's width."""
 SEAM = 0.05
 """Over this part of the front's width it follows the seam's smoothing."""
-ROUND = 0.08
-"""In parts of the front's width: so far from the outline both sides begin to turn into the line of sight."""
-FOLD = 0.02
-"""Part of its area that a triangle keeps at least."""
 NAPE = 0.6
 """A neck and shoulders that the frame cuts bulge by this part of what a head does."""
 THINNEST = 0.25
@@ -49,57 +45,39 @@ def plaque(sheet: SheetMesh) -> Solid:
     return _closed(sheet, torch.full_like(sheet.vertices[:, 2], sheet.vertices[:, 2].amax() + MARGIN * width))
 
 
+def evened(sheet: SheetMesh) -> SheetMesh:
+    """The sheet with its outline smoothed in depth, and what is beside it along: it drops steeply there, so that every
+    step of the outline would be a tooth from the side."""
+    region, _, z = _flattened(sheet)
+    width = float(sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin())
+    even = region.smoothed_outline(z, border_edges(sheet.faces.numpy()))
+    return _moved(sheet, z + region.span(even - z, SEAM * width))
+
+
 def head(sheet: SheetMesh) -> Solid:
     """The sheet with a smooth back that bulges as a head does, cut off flat by the frame of the picture (not at its
     upper edge, where it closes)."""
     sheet = _without_chords(sheet)
-    faces, outline = sheet.faces.numpy(), _outline(sheet)
-    place, z = sheet.uv.double().numpy(), sheet.vertices[:, 2].double().numpy()
-    width = sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin()
-    region = Region.of(place * float(width / np.ptp(place[:, 0])), faces, outline)
-    # The sheet drops steeply where hair ends, so that a jagged outline is a jagged seam: it is smoothed in depth.
-    z = z + region.span(region.smoothed_outline(z, border_edges(faces)) - z, SEAM * float(width))
-    at = (place[:, 1] - place[:, 1].min()) / np.ptp(place[:, 1])
-    low = np.clip((at - 0.45) / 0.5, 0, 1) * (place[~outline][:, 1].max() == place[:, 1].max())
+    region, outline, z = _flattened(sheet)
+    v = sheet.uv[:, 1].double().numpy()
+    low = np.clip(((v - v.min()) / np.ptp(v) - 0.45) / 0.5, 0, 1) * (v[~outline].max() == v.max())
     bulge = region.bulge() * (1 - (1 - NAPE) * low**2 * (3 - 2 * low))
-    away, share = _rounding(place, faces, outline)
-    bulge = bulge * np.sqrt(share)
     back = np.where(outline, z, np.maximum(region.span(z) + bulge, z + THINNEST * bulge))
-    front = sheet.vertices.double().numpy() / sheet.vertices[:, 2:].double().numpy()
-    front[:, :2] += away * float(np.ptp(front[:, 0]) / np.ptp(place[:, 0]))
-    front = torch.from_numpy(front * z[:, None])
-    return _closed(replace(sheet, vertices=front.float()), torch.from_numpy(back))
+    return _closed(sheet, torch.from_numpy(back))
 
 
-def _rounding(place: np.ndarray, faces: np.ndarray, outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far vertices at ``place`` (V, 2) move toward the outline, (V, 2), so that surfaces that arrive there at a
-    slope turn into the line of sight: front and back then meet without a ridge. And (V,) in 0..1 how far they are from
-    it, in parts of the band that moves."""
-    reach = ROUND * np.ptp(place[:, 0])
-    rim = torch.from_numpy(place[outline])
-    every = torch.from_numpy(place)
-    nearest = torch.cat([torch.cdist(part, rim).argmin(1) for part in every.split(4096)])
-    toward = rim[nearest].numpy() - place
-    away = np.linalg.norm(toward, axis=1)
-    share = np.clip(away / reach, 0, 1)
-    move = toward * ((1 - share) ** 2)[:, None]
-    left, right, bottom = place[:, 0].min(), place[:, 0].max(), place[:, 1].max()
-    move[(place[:, 0] == left) | (place[:, 0] == right), 0] = 0  # what the frame cuts stays straight
-    move[place[:, 1] == bottom, 1] = 0
+def _flattened(sheet: SheetMesh) -> tuple[Region, np.ndarray, np.ndarray]:
+    """The sheet as a flat region in scene units, (V,) bool its vertices on the object's own outline, (V,) depths."""
+    place, outline = sheet.uv.double().numpy(), _outline(sheet)
+    width = float(sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin())
+    region = Region.of(place * width / np.ptp(place[:, 0]), sheet.faces.numpy(), outline)
+    return region, outline, sheet.vertices[:, 2].double().numpy()
 
-    def area(at: np.ndarray) -> np.ndarray:
-        a, b, c = (at[faces[:, k]] for k in range(3))
-        return (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
 
-    before = area(place)
-    for _ in range(12):
-        folded = area(place + move) * np.sign(before) <= FOLD * np.abs(before)
-        if not folded.any():
-            break
-        move[np.unique(faces[folded])] *= 0.5
-    else:
-        move[:] = 0
-    return move, share
+def _moved(sheet: SheetMesh, z: np.ndarray) -> SheetMesh:
+    """The sheet at the depths ``z`` (V,), each vertex on its line of sight."""
+    vertices = sheet.vertices * torch.from_numpy(z / sheet.vertices[:, 2].double().numpy())[:, None]
+    return replace(sheet, vertices=vertices.float())
 
 
 def weld(vertices: Tensor) -> Tensor:

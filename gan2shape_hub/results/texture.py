@@ -25,6 +25,8 @@ FORESHORTENING = (0.2, 0.5)
 more edge-on than that, the photograph smears."""
 
 
+FRINGE = 1 / 200
+"""Part of a texture's side along an object's outline where its colours are mixed with the background's."""
 CROWN, NAPE = 0.35, 0.85
 """Parts of an object's height: its crown is above the one, its back has the crown's colour above the other."""
 
@@ -46,6 +48,8 @@ class BakedTexture:
     def object(self) -> Tensor:
         """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of."""
         known = ((self.alpha - 0.75) * 4).clamp(0, 1)
+        reach = round(FRINGE * known.shape[-1])
+        known = -F.max_pool2d(-known, 2 * reach + 1, 1, reach)
         if self.sides is not None:
             known = torch.maximum(known, self.sides)
         return extrapolate(self.image[None], known[None])[0]

@@ -35,6 +35,7 @@ from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mes
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
 from gan2shape_hub.results.relight import Relief, multiplied, relight, shading_ratio, wall_ratio
 from gan2shape_hub.results.sides import Sides, add_sides
+from gan2shape_hub.results.solid import evened
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -128,7 +129,10 @@ class Viewer:
         there, pixels = wide.shown(depth, wide.without_ceiling(alpha), self.pose, camera)
         window = wide.window(there, pixels)
         whole, _ = wide.shown(depth, crowned, self.pose, camera)
-        depth = wide.rounded(wide.raised(depth, there, whole), whole)
+        flat = wide.raised(depth, there, whole)
+        for _ in range(2):  # where the object ends depends on how deep it is there
+            depth = wide.rounded(flat, whole)
+            whole, _ = wide.shown(depth, crowned, self.pose, camera)
         return replace(
             self,
             camera=camera,
@@ -211,7 +215,8 @@ class Viewer:
     @cached_property
     def sheet(self) -> SheetMesh:
         """The surface as a mesh, cut out."""
-        return self.build_sheet(self.max_stretch)
+        sheet = self.build_sheet(self.max_stretch)
+        return sheet if self.window is None else evened(sheet)
 
     def build_sheet(self, max_stretch: float, *, whole: bool = False) -> SheetMesh:
         """The same with another cut; ``whole``: with its background."""

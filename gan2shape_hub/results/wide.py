@@ -24,11 +24,8 @@ ARRIVES = 0.08
 """Of the sheet's side: over so much below the upper edge the outline tells how it arrives there."""
 HEM = 0.12
 """Of the sheet's side: over so much above its lower edge the sheet is brought to a plain curve."""
-TURNING, ROUND = 0.6, 0.05
-"""Part of an object's relief over which it is rounded toward its outline, and of the sheet's side over which the
-outline's depth is smoothed for that."""
-CALM = 1 / 24
-"""Of the sheet's side: over so much a crown is smoothed."""
+INNER = 1.0
+"""Of its height: below it a balloon's shape is mixed in."""
 BROWS = 0.3
 """Of the sheet's side: so far are a head's brows below its upper end."""
 STEEPER = 1.5
@@ -145,23 +142,43 @@ def raised(depth: Tensor, there: Tensor, crowned: Tensor) -> Tensor:
 
 
 def rounded(depth: Tensor, there: Tensor) -> Tensor:
-    """A widened sheet ``depth`` (S, S) whose object, above its brows, turns away from the camera at its outline as
-    round things do: what is a straight slope there (a cone for a skull) bulges toward the camera. The outline stays
-    where it is."""
+    """A widened sheet ``depth`` (S, S) whose object, ``there`` (S, S) bool, goes over at its outline into the balloon
+    that it is most like: a sheet flattens there toward the wall behind it, as no head does."""
     side = len(depth)
-    solid = there.to(depth)[None, None]
-    inner = 1 - F.max_pool2d(1 - solid, 3, 1, 1)
-    rim = smooth(extrapolate(depth[None, None], solid - inner), ROUND * side)[0, 0]
-    off = ((rim - depth) * there).clamp_min(0)
-    if not off.any():
-        return depth
-    reach = TURNING * off[there].quantile(0.95)
-    at = (off / reach).clamp(max=1)
-    below = ((torch.arange(side).to(depth) - torch.nonzero(there.any(1))[0]) / (BROWS * side))[:, None]
-    depth = depth - (1.2 - below).clamp(0, 1) * reach * STEEPER * at * (1 - at).square()
-    near = smooth(solid, CALM * side)
-    even = (smooth(depth * solid, CALM * side) / near.clamp_min(1e-6))[0, 0]
-    return torch.where(near[0, 0] > 1e-3, torch.lerp(even, depth, (2 * below).clamp(0, 1)), depth)
+    high = balloon(F.max_pool2d(there.to(depth)[None, None], 5, 1, 2)[0, 0] > 0)
+    share = (high / (INNER * high.max()).clamp_min(1e-9)).clamp(max=1)
+    share = share * share * (3 - 2 * share)
+    at = torch.linspace(-1, 1, side).to(depth)
+    terms = torch.stack((torch.ones_like(depth), at[:, None].expand(side, side), -high), -1)
+    weight = (share.square() * (1 - share) * there)[..., None].double()
+    normal = torch.einsum("rca,rcb->ab", weight * terms, terms.double()) + 1e-9 * torch.eye(3).to(weight)
+    found = torch.linalg.solve(normal, torch.einsum("rca,rc->a", weight * terms, depth.double()))
+    like = (terms.double() @ found).to(depth)
+    return like + share * (depth - like)
+
+
+def balloon(inside: Tensor) -> Tensor:
+    """(S, S): how high a balloon stands over the flat region ``inside`` (S, S) bool, in parts of S: the square root of
+    the solution of Poisson's equation (`results.inflate`), free at the frame; conjugate gradients."""
+    side, cover = len(inside), inside.float()
+
+    def outflow(x: Tensor) -> Tensor:
+        wide = F.pad(x[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+        around = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
+        return cover * (4 * x - around)
+
+    x, rest = torch.zeros_like(cover), 4 / side**2 * cover
+    step, energy = rest, rest.square().sum()
+    enough = 1e-6 * energy
+    for _ in range(4 * side):
+        if energy <= enough:
+            break
+        forth = outflow(step)
+        length = energy / (step * forth).sum()
+        x, rest = x + length * step, rest - length * forth
+        energy, before = rest.square().sum(), energy
+        step = rest + energy / before * step
+    return x.clamp_min(0).sqrt()
 
 
 def hemmed(depth: Tensor, there: Tensor, bottom: int) -> Tensor:
