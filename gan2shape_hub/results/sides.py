@@ -22,7 +22,7 @@ from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.results import wide
-from gan2shape_hub.results.texture import BakedTexture, extrapolate, shrink, smooth, upsample_depth, without_border
+from gan2shape_hub.results.texture import BakedTexture, eroded, extrapolate, shrink, smooth, upsample_depth, without_border
 
 FRONTAL = (0.35, 0.6)
 """Between these cosines of the angle at which it sees a surface, a picture's word grows from none to all."""
@@ -171,8 +171,7 @@ def _sample(picture: Tensor, depth: Tensor, pose: Pose, camera: CameraConfig, si
 
 def _inner(alpha: Tensor) -> Tensor:
     """(1, M, M): ``alpha`` (1, M, M) without its fringe."""
-    reach = max(1, round(FRINGE * alpha.shape[-1]))
-    return -F.max_pool2d(-ramp(alpha, 0.5, 0.9), 2 * reach + 1, 1, reach)
+    return eroded(ramp(alpha, 0.5, 0.9), max(1, round(FRINGE * alpha.shape[-1])))
 
 
 def _gain(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ FORESHORTENING = (0.2, 0.5)
 more edge-on than that, the photograph smears."""
 
 
-FRINGE = 1 / 200
+FRINGE = 1 / 100
 """Part of a texture's side along an object's outline where its colours are mixed with the background's."""
 CROWN, NAPE = 0.35, 0.75
 """Parts of an object's height: its crown is above the one, its back has the crown's colour above the other."""
@@ -44,12 +45,12 @@ class BakedTexture:
     sides: Tensor | None = None
     """(1, T, T) in 0..1: how far the colour is a turned picture's (`results.sides`); None: nowhere."""
 
-    @property
+    @cached_property
     def object(self) -> Tensor:
-        """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of."""
-        known = ((self.alpha - 0.75) * 4).clamp(0, 1)
-        reach = round(FRINGE * known.shape[-1])
-        known = -F.max_pool2d(-known, 2 * reach + 1, 1, reach)
+        """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of, and
+        what was filled beside it."""
+        known = eroded(((self.alpha - 0.75) * 4).clamp(0, 1), round(FRINGE * self.alpha.shape[-1]))
+        known = known * (2 * self.confidence).clamp(max=1)
         if self.sides is not None:
             known = torch.maximum(known, self.sides)
         return extrapolate(self.image[None], known[None])[0]
@@ -135,14 +136,14 @@ def back_colours(colours: Tensor, alpha: Tensor, rows: int) -> Tensor:
     side = 128
     small, cover = (shrink(x[None], (side, side)) for x in (colours, alpha))
     solid = (cover > 0.9).float()
-    edge, rim, core = (1 - F.max_pool2d(1 - solid, 2 * n + 1, 1, n) for n in (2, 4, 7))
+    edge, core = (1 - F.max_pool2d(1 - solid, 2 * n + 1, 1, n) for n in (2, 7))
     band = edge * (1 - core)
     near = smooth(extrapolate(small, band), 4)
     top = solid[0, 0].amax(1).argmax()
     at = (torch.arange(side).to(small) - top) / (side - top)
     crown = band * (1 - at / CROWN).clamp(0, 1)[:, None]
     hair = (small * crown).sum((2, 3), keepdim=True) / crown.sum().clamp_min(1e-6)
-    inner = smooth(rim, 3) * ((NAPE - at) / 0.15).clamp(0, 1)[:, None] * (crown.sum() > 0)
+    inner = smooth(edge, 2) * ((NAPE - at) / 0.15).clamp(0, 1)[:, None] * (crown.sum() > 0)
     back = near + inner * (hair - near)
 
     def enlarged(maps: Tensor) -> Tensor:
@@ -215,6 +216,12 @@ def _confidence(depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
     pixel = max(1, round(depth.shape[-1] / 128))
     seen = smooth(-_pool_max(-seen, 4 * pixel + 1), 2.0 * pixel)
     return seen * smooth(facing, 1.0 * pixel)
+
+
+def eroded(mask: Tensor, reach: int) -> Tensor:
+    """(…, H, W): the least of ``mask`` within ``reach`` pixels up, down and aside."""
+    tall = -F.max_pool2d(-mask, (2 * reach + 1, 1), 1, (reach, 0))
+    return -F.max_pool2d(-tall, (1, 2 * reach + 1), 1, (0, reach))
 
 
 def _pool_max(x: Tensor, kernel: int) -> Tensor:

@@ -202,7 +202,19 @@ class Viewer:
         )
 
     def coloured(self, size: int | None, sides: bool) -> BakedTexture:
-        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them."""
+        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them. The last
+        one is kept."""
+        if (size, sides) not in self._coloured:
+            baked = self._with_sides(size, sides)
+            self._coloured.clear()
+            self._coloured[size, sides] = baked
+        return self._coloured[size, sides]
+
+    @cached_property
+    def _coloured(self) -> dict[tuple[int | None, bool], BakedTexture]:
+        return {}
+
+    def _with_sides(self, size: int | None, sides: bool) -> BakedTexture:
         baked = self.baked if size is None else self._baked(size)
         known = self.sides() if sides and self.sides is not None else None
         return baked if known is None else add_sides(baked, known, self.depth, self.pose, self.camera)
@@ -234,11 +246,14 @@ class Viewer:
     @cached_property
     def shown(self) -> Model:
         """The front as it was found, to look at."""
-        return self.model(ModelOptions())
+        return self._model(ModelOptions())
 
-    @torch.no_grad()
     def model(self, options: ModelOptions) -> Model:
         """The model that ``options`` ask for."""
+        return self.shown if options == ModelOptions() else self._model(options)
+
+    @torch.no_grad()
+    def _model(self, options: ModelOptions) -> Model:
         plaque = options.background and options.shape == "relief"
         layers = self if plaque else self.wide
         baked = layers.coloured(options.texture_size, options.sides and not plaque)
