@@ -16,7 +16,6 @@ from torch import Tensor
 from gan2shape_hub.config import CameraConfig
 from gan2shape_hub.rendering.camera import Pose, project, unproject
 from gan2shape_hub.results.mesh import Window
-from gan2shape_hub.results.texture import extrapolate, smooth
 
 MARGIN = 5 / 32
 """Of the sheet's side, on each side."""

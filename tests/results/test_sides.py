@@ -51,7 +51,7 @@ def test_each_side_takes_the_view_that_sees_it_and_the_front_stays_the_photograp
     assert torch.equal(made.image[:, front], baked.image[:, front])
     assert made.sides[0][front].max() == 0
     for better, other in ((left, right), (right, left)):
-        side = (own < 0.3) & (better > 0.6) & (other < 0.2)
+        side = (own < 0.18) & (better > 0.6) & (other < 0.2)
         assert side.sum() > 50
         assert made.sides[0][side].mean() > 0.7
 
