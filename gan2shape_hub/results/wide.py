@@ -29,8 +29,6 @@ BROWS = 0.3
 """Of the sheet's side: so far are a head's brows below its upper end."""
 STEEPER = 1.5
 """By how many times its slope a surface becomes steeper at its outline."""
-FEW = 0.1
-"""Part of the object's points in a row or column that may lie outside the photograph before it is cut off."""
 FRAYED = 2 / 128
 """Of the sheet's side: so near to its edge the sheet bends, since nothing beyond holds it."""
 
@@ -110,13 +108,13 @@ def shown(depth: Tensor, alpha: Tensor, pose: Pose, camera: CameraConfig) -> tup
 
 def window(there: Tensor, pixels: Tensor) -> Window:
     """The part of a widened sheet whose object the photograph shows (`shown`): cut straight along rows and columns,
-    where more than a `FEW` of the object's points are outside. Above, a crown closes it."""
+    where more than half of the object's points are outside. Above, a crown closes it."""
     side = len(there)
     edge = round(side * MARGIN / (1 + 2 * MARGIN)) - 0.5
     x, y = pixels.unbind(-1)
 
     def outside(which: Tensor, dim: int) -> Tensor:
-        return torch.nonzero((there & which).sum(dim) > FEW * there.sum(dim))[:, 0]
+        return torch.nonzero((there & which).sum(dim) > 0.5 * there.sum(dim))[:, 0]
 
     low, high, below = outside(x < edge, 0), outside(x > side - 1 - edge, 0), outside(y > side - 1 - edge, 1)
     return Window(
