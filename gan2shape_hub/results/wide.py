@@ -86,13 +86,14 @@ def crowned(alpha: Tensor) -> Tensor:
     cut = torch.nonzero(alpha[rows] > 0.5)[:, 0]
     if not len(cut):
         return without_ceiling(alpha)
-    left, right = int(cut[0]), int(cut[-1])
-    width, reach = right - left + 1, max(1, round(ARRIVES * side))
+    reach = max(1, round(ARRIVES * side))
     below = torch.nonzero((alpha[rows : rows + reach + 1] > 0.5).any(0))[:, 0]
-    lean = (left - int(below[0]) + int(below[-1]) - right) / 2 / reach  # columns outward for each row downward
-    height = min(width / 4 / max(lean, 1.0), 0.9 * rows)
-    across = (2 * torch.arange(side).to(alpha) - left - right) / width
-    arch = height * (1 - across.square()).clamp_min(0) ** (0.5 + 0.5 * min(lean, 1.0))
+    half, lower = (0.5 * float(it[-1] - it[0] + 1) for it in (cut, below))
+    centre = max(0.0, (lower**2 - half**2 + reach**2) / (2 * reach))  # of the circle through both widths, below the cut
+    radius = math.hypot(half, centre)
+    across = torch.arange(side).to(alpha) - 0.5 * float(cut[0] + cut[-1])
+    arch = (radius**2 - across.square()).clamp_min(0).sqrt() - centre
+    arch = arch * min(1, half / 2 / (radius - centre), 0.9 * rows / (radius - centre))
     above = (arch - torch.arange(rows, 0, -1).to(alpha)[:, None] + 1).clamp(0, 1)
     return torch.cat((above, alpha[rows:]))
 
@@ -147,7 +148,7 @@ def rounded(depth: Tensor, there: Tensor) -> Tensor:
     share = share * share * (3 - 2 * share)
     at = torch.linspace(-1, 1, side).to(depth)
     terms = torch.stack((torch.ones_like(depth), at[:, None].expand(side, side), -high), -1)
-    weight = (share.square() * (1 - share) * there)[..., None].double()
+    weight = (share**4 * (1 - share) * there)[..., None].double()  # a brim has little to say
     normal = torch.einsum("rca,rcb->ab", weight * terms, terms.double()) + 1e-9 * torch.eye(3).to(weight)
     found = torch.linalg.solve(normal, torch.einsum("rca,rc->a", weight * terms, depth.double()))
     like = (terms.double() @ found).to(depth)
