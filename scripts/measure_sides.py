@@ -1,4 +1,4 @@
-"""Measure what drawn views do for a model's sides: generated faces, turned to both sides, without and with them.
+"""Measure what drawn views do for a model's sides: faces turned to both sides, without and with them.
 
 Distances of the checkpoint's perceptual network and of dlib's face recognition (``pip install
 'gan2shape-hub[evaluation]'``; nothing is trained on it) to the picture that the generator makes at that angle, render
@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="instant", help="a schedule of the checkpoint (default: instant)")
     parser.add_argument("--count", type=int, default=20, help="faces (default: 20)")
     parser.add_argument("--seed", type=int, default=2000, help="of the first face (default: 2000)")
+    parser.add_argument("--photographs", nargs="*", type=Path, default=[], help="these in the place of generated faces")
     parser.add_argument("--yaw", type=float, default=45.0, help="degrees to either side (default: 45)")
     parser.add_argument("--output", "-o", type=Path, required=True, help="folder for pictures and report.json")
     options = parser.parse_args(arguments)
@@ -53,10 +54,13 @@ def measure(options: argparse.Namespace) -> None:
     pipeline = GAN2ShapePipeline.from_pretrained(options.checkpoint or hub.default_checkpoint())
     options.output.mkdir(parents=True, exist_ok=True)
     faces = []
-    for seed in range(options.seed, options.seed + options.count):
-        path = options.output / f"{seed}.json"
+    seeds = range(options.seed, options.seed + options.count)
+    for given in options.photographs or seeds:
+        name = given.stem if isinstance(given, Path) else str(given)
+        path = options.output / f"{name}.json"
         if not path.exists():
-            result = pipeline(pipeline.sample(seed=seed), preset=options.preset)
+            face = given if isinstance(given, Path) else pipeline.sample(seed=given)
+            result = pipeline(face, preset=options.preset)
             own, rows = to_pil(result.source), []
             strip = Image.new("RGB", (6 * SIDE, SIDE))
             for k, yaw in enumerate((-options.yaw, options.yaw)):
@@ -70,7 +74,7 @@ def measure(options: argparse.Namespace) -> None:
             strip.save(path.with_suffix(".png"))
             path.write_text(json.dumps(rows) + "\n")
         faces += json.loads(path.read_text())
-        print(f"seed {seed} done", file=sys.stderr, flush=True)
+        print(f"{name} done", file=sys.stderr, flush=True)
     report = {}
     for sides in (False, True):
         chosen = [row for row in faces if row["sides"] is sides]

@@ -62,7 +62,7 @@ def _write_mp4(path: Path, frames: Iterable[Image.Image], fps: int) -> Path:
     # faststart puts the index in front, so that a web page can start playing before it has the whole file.
     options = {"movflags": "faststart"}
     with atomic_file(path) as part, av.open(str(part), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "fast"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in itertools.chain([first], frames):
             array = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:height, :width])

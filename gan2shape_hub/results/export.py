@@ -92,7 +92,7 @@ def export_scene(
         ExportError: one sentence naming the path and the remedy. Nothing half-written is left, as on Ctrl-C.
     """
     folder, options = user_path(folder), options or ExportOptions()
-    camera, model = viewer.camera, viewer.model(options.model)
+    camera = viewer.camera
     depth, mask = viewer.seen[0], viewer.seen[1] if options.model.background else viewer.object_seen
     maps = {
         "normals": image_files.normals_to_pil(normals_from_depth(depth[None], camera), mask),
@@ -101,18 +101,19 @@ def export_scene(
         "input": image_files.to_pil(viewer.source),
         "reconstruction": image_files.to_pil(viewer.reconstruction),
     }
-    # Two halves of about as much work: frames of the turntable here, pages and files beside it.
+    # Two halves of about as much work: the model and frames of the turntable here, pages and files beside it.
     own = FILES if pictures is None else FILES | EDITS
     with atomic_folder(folder, own=own) as part, ThreadPoolExecutor(1) as writer:
         for name, picture in (pictures or {}).items():
             image_files.write_image(part / name, picture)
-        normal_map = None if model.normal_map is None else image_files.to_pil(model.normal_map)
         jobs = [
-            writer.submit(_write_meshes, part, model, camera, normal_map),
             writer.submit(image_files.write_depth_npy, part / "depth.npy", depth),
             writer.submit(image_files.write_depth_png, part / "depth.png", depth, mask=mask),
             *(writer.submit(image_files.write_image, part / f"{name}.png", it) for name, it in maps.items()),
         ]
+        model = viewer.model(options.model)
+        normal_map = None if model.normal_map is None else image_files.to_pil(model.normal_map)
+        jobs.append(writer.submit(_write_meshes, part, model, camera, normal_map))
         if options.model.closed:
             jobs.append(writer.submit(mesh_files.write_stl, part / "mesh.stl", model.body, camera, options.height_mm))
             jobs.append(writer.submit(mesh_files.write_3mf, part / "mesh.3mf", model.body, camera, options.height_mm))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STRENGTH = 0.6
-"""Bulge over a disc in parts of its radius: the front of a head reaches further back than half a sphere already."""
+STRENGTH = 0.9
+"""Bulge over a disc in parts of its radius: nearly half a sphere."""
 TOLERANCE, STEPS = 1e-3, 3000
 """Of the equation's relative error, and how many steps it may take."""
 

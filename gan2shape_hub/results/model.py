@@ -40,8 +40,9 @@ class ModelOptions:
     """What model is made of a scene."""
 
     shape: Shape = "front"
-    """``front``: the sheet as it was found, open behind. ``relief``: in front of a flat back, closed. ``head``: closed
-    by a back that is invented: smooth, as large as a head's, in the colours of the outline."""
+    """``front``: the sheet, rounded toward its outline, open behind. ``relief``: in front of a flat back, closed.
+    ``head``: closed by a back that is invented: smooth, as large as a head's, in the colours and the grain of the hair
+    above."""
     background: bool = False
     """The photograph's background stands behind the object as a plane; a relief keeps the whole square."""
     faces: int | None = None

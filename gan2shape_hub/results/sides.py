@@ -22,10 +22,20 @@ from gan2shape_hub.rendering.renderer import visible_from
 from gan2shape_hub.rendering.shading import normals_from_depth
 from gan2shape_hub.rendering.transfer import box_importance
 from gan2shape_hub.results import wide
-from gan2shape_hub.results.texture import BakedTexture, extrapolate, shrink, smooth, upsample_depth, without_border
+from gan2shape_hub.results.texture import (
+    BakedTexture,
+    eroded,
+    extrapolate,
+    shrink,
+    smooth,
+    upsample_depth,
+    without_border,
+)
 
 FRONTAL = (0.35, 0.6)
 """Between these cosines of the angle at which it sees a surface, a picture's word grows from none to all."""
+OWN = (0.15, 0.35)
+"""The same for the photograph, whose word comes first: it shows this very head, ears and locks in their places."""
 BETTER = (0.0, 0.15)
 """By how much a turned picture's cosine has to be larger than the photograph's."""
 RELIEF = 2.0
@@ -123,24 +133,25 @@ def add_sides(baked: BakedTexture, sides: Sides, depth: Tensor, pose: Pose, came
     """``baked`` with the colours of ``sides`` where they see the sheet ``depth`` (S, S) better than ``pose`` does."""
     depth = without_border(depth, camera)
     side, size = depth.shape[-1], baked.image.shape[-1]
-    fine = upsample_depth(depth, size)
+    middling = min(size, max((view.image.shape[-1] for view in sides.views), default=size))  # no sharper than pictures
+    fine = upsample_depth(depth, middling)
     own = facing(depth, pose, camera) * shrink(baked.confidence[None], (side, side))
     told = shrink(baked.image[None], (side, side)), own * shrink(baked.alpha[None], (side, side))
-    total, colours = torch.zeros_like(own), torch.zeros_like(baked.image)[None]
+    total, colours = torch.zeros_like(own), baked.image.new_zeros(1, 3, middling, middling)
     for view in sides.views:
         cosine = facing(depth, view.pose, camera)
         cover = _sample(_inner(view.alpha), depth, view.pose, camera, side, "zeros")
         better = ramp(cosine, *FRONTAL) * ramp(cosine - own, *BETTER) * cover * sides.turning[None]
         picture = _sample(view.image, fine, view.pose, camera, side, "border")
         gain = _gain(told, (shrink(picture, (side, side)), cosine * cover))
-        picture = (picture / 2 + 0.5) * _enlarged(gain, size) * 2 - 1
+        picture = (picture / 2 + 0.5) * _enlarged(gain, middling) * 2 - 1
         weight = smooth(better, side / 64)
-        colours += _enlarged(weight, size) * picture
+        colours += _enlarged(weight, middling) * picture
         total += weight
     # A texel that the photograph sees well is the photograph's, however well others see it.
-    share = (1 - smooth(ramp(own, *FRONTAL), side / 64)) * total.clamp(max=1)
+    share = (1 - smooth(ramp(own, *OWN), side / 64)) * total.clamp(max=1)
+    colours = _enlarged(colours / _enlarged(total, middling).clamp_min(1e-4), size)
     share = _enlarged(share, size)
-    colours = colours / _enlarged(total, size).clamp_min(1e-4)
     image = (baked.image[None] + share * (colours - baked.image[None])).clamp(-1, 1)
     return replace(baked, image=image[0], sides=share[0])
 
@@ -169,8 +180,7 @@ def _sample(picture: Tensor, depth: Tensor, pose: Pose, camera: CameraConfig, si
 
 def _inner(alpha: Tensor) -> Tensor:
     """(1, M, M): ``alpha`` (1, M, M) without its fringe."""
-    reach = max(1, round(FRINGE * alpha.shape[-1]))
-    return -F.max_pool2d(-ramp(alpha, 0.5, 0.9), 2 * reach + 1, 1, reach)
+    return eroded(ramp(alpha, 0.5, 0.9), max(1, round(FRINGE * alpha.shape[-1])))
 
 
 def _gain(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:

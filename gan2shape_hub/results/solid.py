@@ -20,6 +20,8 @@ MARGIN = 0.08
 """Thickness of a plaque where it is thinnest, in parts of the front's width."""
 SEAM = 0.05
 """Over this part of the front's width it follows the seam's smoothing."""
+NAPE = 0.6
+"""A neck and shoulders that the frame cuts bulge by this part of what a head does."""
 THINNEST = 0.25
 """A head's back stays behind its front by this part of its bulge at least."""
 
@@ -43,20 +45,39 @@ def plaque(sheet: SheetMesh) -> Solid:
     return _closed(sheet, torch.full_like(sheet.vertices[:, 2], sheet.vertices[:, 2].amax() + MARGIN * width))
 
 
+def evened(sheet: SheetMesh) -> SheetMesh:
+    """The sheet with its outline smoothed in depth, and what is beside it along: it drops steeply there, so that every
+    step of the outline would be a tooth from the side."""
+    region, _, z = _flattened(sheet)
+    width = float(sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin())
+    even = region.smoothed_outline(z, border_edges(sheet.faces.numpy()))
+    return _moved(sheet, z + region.span(even - z, SEAM * width))
+
+
 def head(sheet: SheetMesh) -> Solid:
     """The sheet with a smooth back that bulges as a head does, cut off flat by the frame of the picture (not at its
     upper edge, where it closes)."""
     sheet = _without_chords(sheet)
-    faces, outline = sheet.faces.numpy(), _outline(sheet)
-    place, z = sheet.uv.double().numpy(), sheet.vertices[:, 2].double().numpy()
-    width = sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin()
-    region = Region.of(place * float(width / np.ptp(place[:, 0])), faces, outline)
-    # The sheet drops steeply where hair ends, so that a jagged outline is a jagged seam: it is smoothed in depth.
-    z = z + region.span(region.smoothed_outline(z, border_edges(faces)) - z, SEAM * float(width))
-    bulge = region.bulge()
+    region, outline, z = _flattened(sheet)
+    v = sheet.uv[:, 1].double().numpy()
+    low = np.clip(((v - v.min()) / np.ptp(v) - 0.45) / 0.5, 0, 1) * (v[~outline].max() == v.max())
+    bulge = region.bulge() * (1 - (1 - NAPE) * low**2 * (3 - 2 * low))
     back = np.where(outline, z, np.maximum(region.span(z) + bulge, z + THINNEST * bulge))
-    front = sheet.vertices * torch.from_numpy(z / sheet.vertices[:, 2].double().numpy())[:, None]
-    return _closed(replace(sheet, vertices=front.float()), torch.from_numpy(back))
+    return _closed(sheet, torch.from_numpy(back))
+
+
+def _flattened(sheet: SheetMesh) -> tuple[Region, np.ndarray, np.ndarray]:
+    """The sheet as a flat region in scene units, (V,) bool its vertices on the object's own outline, (V,) depths."""
+    place, outline = sheet.uv.double().numpy(), _outline(sheet)
+    width = float(sheet.vertices[:, 0].amax() - sheet.vertices[:, 0].amin())
+    region = Region.of(place * width / np.ptp(place[:, 0]), sheet.faces.numpy(), outline)
+    return region, outline, sheet.vertices[:, 2].double().numpy()
+
+
+def _moved(sheet: SheetMesh, z: np.ndarray) -> SheetMesh:
+    """The sheet at the depths ``z`` (V,), each vertex on its line of sight."""
+    vertices = sheet.vertices * torch.from_numpy(z / sheet.vertices[:, 2].double().numpy())[:, None]
+    return replace(sheet, vertices=vertices.float())
 
 
 def weld(vertices: Tensor) -> Tensor:

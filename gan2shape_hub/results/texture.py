@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,9 @@ FORESHORTENING = (0.2, 0.5)
 more edge-on than that, the photograph smears."""
 
 
-CROWN, NAPE = 0.35, 0.85
+FRINGE = 1 / 100
+"""Part of a texture's side along an object's outline where its colours are mixed with the background's."""
+CROWN, NAPE = 0.35, 0.75
 """Parts of an object's height: its crown is above the one, its back has the crown's colour above the other."""
 
 
@@ -42,10 +45,12 @@ class BakedTexture:
     sides: Tensor | None = None
     """(1, T, T) in 0..1: how far the colour is a turned picture's (`results.sides`); None: nowhere."""
 
-    @property
+    @cached_property
     def object(self) -> Tensor:
-        """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of."""
-        known = ((self.alpha - 0.75) * 4).clamp(0, 1)
+        """(3, T, T) in -1..1: the object's colours, drawn out over what the background shines through or is all of, and
+        what was filled beside it."""
+        known = eroded(((self.alpha - 0.75) * 4).clamp(0, 1), round(FRINGE * self.alpha.shape[-1]))
+        known = known * (2 * self.confidence).clamp(max=1)
         if self.sides is not None:
             known = torch.maximum(known, self.sides)
         return extrapolate(self.image[None], known[None])[0]
@@ -118,8 +123,8 @@ def bake_texture(
 
 
 def back_colours(colours: Tensor, alpha: Tensor, rows: int) -> Tensor:
-    """What nobody has seen of an object's back, invented: the colours of its outline drawn inwards, and toward those of
-    its upper edge (a head's hair) in the middle.
+    """What nobody has seen of an object's back, invented: the front's own pixels along the outline, its colours drawn
+    inwards, and toward the middle those of its upper edge with their grain (a head's hair).
 
     Args:
         colours: (3, T, T) in -1..1, the front's, and ``alpha`` (1, T, T) in 0..1 where the object is on it.
@@ -138,9 +143,34 @@ def back_colours(colours: Tensor, alpha: Tensor, rows: int) -> Tensor:
     at = (torch.arange(side).to(small) - top) / (side - top)
     crown = band * (1 - at / CROWN).clamp(0, 1)[:, None]
     hair = (small * crown).sum((2, 3), keepdim=True) / crown.sum().clamp_min(1e-6)
-    inner = smooth(core, 8) * ((NAPE - at) / 0.25).clamp(0, 1)[:, None] * (crown.sum() > 0)
+    inner = smooth(edge, 2) * ((NAPE - at) / 0.15).clamp(0, 1)[:, None] * (crown.sum() > 0)
     back = near + inner * (hair - near)
-    return F.interpolate(back, (rows, colours.shape[-1]), mode="bilinear", align_corners=True)[0]
+
+    def enlarged(maps: Tensor) -> Tensor:
+        return F.interpolate(maps, (rows, colours.shape[-1]), mode="bilinear", align_corners=True)[0]
+
+    across = torch.nonzero(solid[0, 0, min(side - 1, top + side // 12)])[:, 0].float()
+    place = (top + side / 12) / side, (across.mean() / side if len(across) else 0.5)
+    back = enlarged(back) + enlarged(inner) * enlarged(grain(colours, *map(float, place))[None])
+    outline = enlarged(1 - smooth(solid, 1.5))
+    return (back + outline * (enlarged(shrink(colours[None], (rows, colours.shape[-1]))) - back)).clamp(-1, 1)
+
+
+def grain(colours: Tensor, top: float, left: float) -> Tensor:
+    """(3, T, T // 2), about 0: texture as ``colours`` (3, T, T) have it around a place in 0..1, without end: a patch,
+    strewn at random (spot noise: van Wijk 1991, Galerne et al. 2011)."""
+    side = colours.shape[-1]
+    patch = side // 10
+    y, x = (int(min(max(at * side - patch / 2, 0), side - patch)) for at in (top, left))
+    spot = colours[:, y : y + patch, x : x + patch]
+    spot = spot - smooth(spot[None], patch / 8)[0]
+    strength = spot.square().mean().sqrt()
+    window = torch.hann_window(patch, periodic=False).to(spot)
+    spot = spot * window[:, None] * window
+    spot = spot * (strength / spot.square().sum((1, 2)).mean().sqrt().clamp_min(1e-6))
+    size = side, side // 2
+    seeds = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(spot)
+    return torch.fft.irfft2(torch.fft.rfft2(spot, size) * torch.fft.rfft2(seeds), size)
 
 
 def without_border(depth: Tensor, camera: CameraConfig) -> Tensor:
@@ -186,6 +216,12 @@ def _confidence(depth: Tensor, pose: Pose, camera: CameraConfig) -> Tensor:
     pixel = max(1, round(depth.shape[-1] / 128))
     seen = smooth(-_pool_max(-seen, 4 * pixel + 1), 2.0 * pixel)
     return seen * smooth(facing, 1.0 * pixel)
+
+
+def eroded(mask: Tensor, reach: int) -> Tensor:
+    """(…, H, W): the least of ``mask`` within ``reach`` pixels up, down and aside."""
+    tall = -F.max_pool2d(-mask, (2 * reach + 1, 1), 1, (reach, 0))
+    return -F.max_pool2d(-tall, (1, 2 * reach + 1), 1, (0, reach))
 
 
 def _pool_max(x: Tensor, kernel: int) -> Tensor:

@@ -35,6 +35,7 @@ from gan2shape_hub.results.mesh import MAX_STRETCH, SheetMesh, Window, build_mes
 from gan2shape_hub.results.model import Model, ModelOptions, build_model, wall_colours
 from gan2shape_hub.results.relight import Relief, multiplied, relight, shading_ratio, wall_ratio
 from gan2shape_hub.results.sides import Sides, add_sides
+from gan2shape_hub.results.solid import evened
 from gan2shape_hub.results.texture import BakedTexture, bake_texture, upsample_depth, without_border
 from gan2shape_hub.results.views import BACKGROUND, frame_poses, middle
 
@@ -124,14 +125,22 @@ class Viewer:
         camera = wide.wide_camera(self.camera, side)
         depth = wide.widened_depth(without_border(self.depth, self.camera))
         alpha = wide.widened(self.alpha[None])[0]
+        crowned = wide.crowned(alpha)
+        there, pixels = wide.shown(depth, wide.without_ceiling(alpha), self.pose, camera)
+        window = wide.window(there, pixels)
+        whole, _ = wide.shown(depth, crowned, self.pose, camera)
+        flat = wide.raised(depth, there, whole)
+        for _ in range(2):  # where the object ends depends on how deep it is there
+            depth = wide.rounded(flat, whole)
+            whole, _ = wide.shown(depth, crowned, self.pose, camera)
         return replace(
             self,
             camera=camera,
-            source=wide.widened(self.source),
-            depth=depth,
+            source=wide.mirrored(self.source),
+            depth=wide.hemmed(depth, there, window.bottom),
             albedo=wide.widened(self.albedo),
-            alpha=wide.without_ceiling(alpha),
-            window=wide.window(depth, alpha, self.pose, camera),
+            alpha=crowned,
+            window=window,
             sides=lambda: None if (sides := self.sides and self.sides()) is None else sides.widened,
         )
 
@@ -193,7 +202,19 @@ class Viewer:
         )
 
     def coloured(self, size: int | None, sides: bool) -> BakedTexture:
-        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them."""
+        """What a model wears: ``baked`` at ``size`` (None: its own), with ``sides`` where pictures show them. The last
+        one is kept."""
+        if (size, sides) not in self._coloured:
+            baked = self._with_sides(size, sides)
+            self._coloured.clear()
+            self._coloured[size, sides] = baked
+        return self._coloured[size, sides]
+
+    @cached_property
+    def _coloured(self) -> dict[tuple[int | None, bool], BakedTexture]:
+        return {}
+
+    def _with_sides(self, size: int | None, sides: bool) -> BakedTexture:
         baked = self.baked if size is None else self._baked(size)
         known = self.sides() if sides and self.sides is not None else None
         return baked if known is None else add_sides(baked, known, self.depth, self.pose, self.camera)
@@ -206,7 +227,8 @@ class Viewer:
     @cached_property
     def sheet(self) -> SheetMesh:
         """The surface as a mesh, cut out."""
-        return self.build_sheet(self.max_stretch)
+        sheet = self.build_sheet(self.max_stretch)
+        return sheet if self.window is None else evened(sheet)
 
     def build_sheet(self, max_stretch: float, *, whole: bool = False) -> SheetMesh:
         """The same with another cut; ``whole``: with its background."""
@@ -224,11 +246,14 @@ class Viewer:
     @cached_property
     def shown(self) -> Model:
         """The front as it was found, to look at."""
-        return self.model(ModelOptions())
+        return self._model(ModelOptions())
 
-    @torch.no_grad()
     def model(self, options: ModelOptions) -> Model:
         """The model that ``options`` ask for."""
+        return self.shown if options == ModelOptions() else self._model(options)
+
+    @torch.no_grad()
+    def _model(self, options: ModelOptions) -> Model:
         plaque = options.background and options.shape == "relief"
         layers = self if plaque else self.wide
         baked = layers.coloured(options.texture_size, options.sides and not plaque)

@@ -73,7 +73,7 @@ def model_picture(model: Model, pose: Pose, camera: CameraConfig, size: int) -> 
     return to_pil(view.image).resize((size, size), Image.Resampling.LANCZOS)
 
 
-SAMPLES = 1.5
+SAMPLES = 1.25
 """Of a `model_picture` for each pixel and direction."""
 PATHS = ("turn", "nod", "orbit")
 """How a turntable moves: from side to side, up and down, or around."""

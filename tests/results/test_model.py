@@ -89,6 +89,18 @@ def test_a_head_is_rounder_behind_than_a_relief(scene):
     assert (relief > relief.max() - 1e-5).float().mean() > 0.3, "a flat back"
 
 
+def test_a_heads_back_goes_on_where_its_front_ends(scene):
+    tri = solid(scene.model(ModelOptions("head")).body)
+    tri.merge_vertices()
+    front = tri.face_normals[:, 2] < 0  # facing the camera
+    pairs = tri.face_adjacency
+    seam = front[pairs[:, 0]] != front[pairs[:, 1]]
+    ends = tri.vertices[tri.face_adjacency_edges[seam]][..., 1]
+    seam = tri.face_adjacency_angles[seam][(ends < np.quantile(tri.vertices[:, 1], 0.6)).all(1)]
+    assert len(seam) > 50
+    assert np.median(seam) < np.radians(50)
+
+
 def test_a_disc_is_inflated_to_a_sphere():
     at = torch.linspace(-1, 1, 48)
     mesh = build_mesh(

@@ -31,10 +31,15 @@ def drawn(image: torch.Tensor, yaw: float) -> SideView:
     return SideView(image, torch.ones(1, SIZE, SIZE), turned(yaw))
 
 
+def unsure(baked: BakedTexture) -> BakedTexture:
+    """As of a photograph that sees everything more edge-on: the scene has little that hides from its front."""
+    return dataclasses.replace(baked, confidence=0.5 * baked.confidence)
+
+
 @pytest.fixture(scope="module")
 def baked() -> BakedTexture:
     """The frontal photograph of a plain texture."""
-    return bake_texture(plain(0.0), SCENE.depth, SCENE.albedo, turned(0), light(), CAMERA, alpha=SCENE.mask)
+    return unsure(bake_texture(plain(0.0), SCENE.depth, SCENE.albedo, turned(0), light(), CAMERA, alpha=SCENE.mask))
 
 
 def large(maps: torch.Tensor) -> torch.Tensor:
@@ -103,6 +108,7 @@ def test_poses_and_a_smooth_shift_are_found_and_the_side_is_recovered():
     between = sides.views[0].pose.rotation[0] @ side.rotation[0].T
     degrees = torch.rad2deg(torch.acos(((between.trace() - 1) / 2).clamp(-1, 1)))
     assert degrees < 4.5, "8.2 at the start"
+    front = unsure(front)
     made = add_sides(front, sides, SCENE.depth, centre, CAMERA)
     taken = made.sides[0] > 0.9
     assert taken.sum() > 100
@@ -133,7 +139,7 @@ def test_models_wear_them_once_they_are_asked_for():
         return Sides(tuple(drawn(plain(0.4), yaw) for yaw in YAWS), EVERYWHERE)
 
     viewer = Viewer(
-        CAMERA, plain(0.0), SCENE.depth, SCENE.albedo, turned(0), light(), SCENE.mask, cut_out=True, sides=sides
+        CAMERA, plain(0.0), SCENE.depth, SCENE.albedo, turned(-20), light(), SCENE.mask, cut_out=True, sides=sides
     )
     assert not viewer.coloured(None, False).sides
     assert not asked, "nothing is drawn before"
