@@ -14,7 +14,7 @@ import gradio as gr
 from PIL import Image
 
 from gan2shape_hub.demo import results
-from gan2shape_hub.demo.markup import command_box, progress_card
+from gan2shape_hub.demo.markup import command_box, file_address, progress_card
 from gan2shape_hub.demo.results import DOWNLOADS, Finished
 from gan2shape_hub.demo.runs import Order, Report, Workshop
 from gan2shape_hub.demo.shelf import Shelf, Subject
@@ -167,21 +167,20 @@ class Desk:
     def show(self, shown: str | None, request: gr.Request) -> tuple[Any, ...]:
         """A new result on the page: (id of what is shown, viewer, surface, compared, depth, normals, command, settings,
         paste button). Nothing changes after a run that was stopped. No generator: its last value would be sent a second
-        time at its end, and a viewer that is told of a model twice in a row stays empty."""
+        time at its end."""
         session = self.session(request)
         finished = session.finished
         if finished is None or finished.id == shown:
             return (gr.skip(),) * 9
         viewer = finished.result.viewer
         results.forget_older(finished, session.folder)
-        model = results.file_of(finished, session.folder, "textured")
         compared = (
             session.picture("input.jpg", to_pil(viewer.source)),
             session.picture("shape.jpg", _enlarged(results.shape_picture(viewer))),
         )
         return (
             finished.id,
-            str(model),
+            {**_model(finished, session, "textured"), "poster": file_address(compared[0])},
             "Textured",
             compared,
             session.picture("depth.png", _enlarged(results.depth_picture(viewer))),
@@ -192,10 +191,10 @@ class Desk:
         )
 
     @told
-    def surface(self, kind: str, request: gr.Request) -> str:
-        """The file for the viewer: the model with its texture, with its background behind it, or its bare shape."""
+    def surface(self, kind: str, request: gr.Request) -> dict[str, Any]:
+        """What the viewer shows: the model with its texture, with its background behind it, or its bare shape."""
         session = self.session(request)
-        return str(results.file_of(own_result(session), session.folder, kind.lower()))
+        return _model(own_result(session), session, kind.lower())
 
     @told
     def make_files(self, request: gr.Request) -> Iterator[list[Any]]:
@@ -242,6 +241,13 @@ def own_result(session: Session) -> Finished:
 def _prepared(session: Session, subject: Subject) -> tuple[str, str, str]:
     crop = subject.crop if subject.crop.width <= 512 else subject.crop.resize((512, 512), Image.Resampling.LANCZOS)
     return session.picture("crop.jpg", crop), session.picture("mask.jpg", subject.masked), subject.note
+
+
+def _model(finished: Finished, session: Session, kind: str) -> dict[str, Any]:
+    """The viewer's value (assets/viewer.js)."""
+    yaw, pitch = results.VIEWS[kind].reach_deg
+    path = results.file_of(finished, session.folder, kind)
+    return {"src": file_address(path), "name": results.VIEWS[kind].words, "yaw": yaw, "pitch": pitch}
 
 
 def _buttons(busy: bool) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from PIL import Image
@@ -16,8 +17,13 @@ from gan2shape_hub.plan import in_words
 TITLE = "GAN2Shape: one picture in, a 3D model out"
 
 
+STATIC = "/gan2shape"
+"""Where browsers find what the page is made of; nothing of it is a visitor's."""
+ASSETS = Path(__file__).parent / "assets"
+
+
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 HEADER = _asset("header.html")
@@ -28,6 +34,8 @@ HEAD = _asset("head.html")
 BALL_HTML = _asset("ball.html")
 BALL_CSS = _asset("ball.css")
 BALL_JS = _asset("ball.js")
+VIEWER_HTML = _asset("viewer.html")
+VIEWER_JS = _asset("viewer.js")
 
 
 def theme() -> gr.themes.Base:
@@ -53,6 +61,11 @@ def theme() -> gr.themes.Base:
         block_shadow="none",
         block_border_width="1px",
     )
+
+
+def file_address(path: str | Path) -> str:
+    """Where the page finds a file of a visitor's folder, below its own address."""
+    return f"/gradio_api/file={quote(str(path))}"
 
 
 def data_address(image: Image.Image) -> str:

@@ -193,15 +193,29 @@ DOWNLOADS = {
     "contact": ("Contact sheet", "contact_sheet.png"),
 }
 """Kind of file -> its button and its name, in the order in which they are made: the quick ones first."""
-VIEWS = {"textured": ("", "view.glb"), "shape": ("", "shape.glb"), "behind": ("", "behind.glb")}
-"""What the page's viewer shows: a quarter of the download's faces, for phones; bare, textured, or with
-its background behind it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page's viewer shows: a quarter of the download's faces, for phones."""
+
+    file: str
+    words: str
+    reach_deg: tuple[int, int]
+    """Yaw and pitch beyond which there is nothing to see."""
+
+
+VIEWS = {
+    "textured": View("view.glb", "The model", (75, 35)),
+    "shape": View("shape.glb", "The bare shape", (75, 35)),
+    "behind": View("behind.glb", "The model with its background", (40, 25)),
+}
 
 
 def file_of(finished: Finished, folder: Path, kind: str) -> Path:
     """The file of a kind of ``DOWNLOADS`` or ``VIEWS``, made where it is not there yet. Each result has a folder of
     its own in ``folder``."""
-    path = folder / finished.id / {**DOWNLOADS, **VIEWS}[kind][1]
+    path = folder / finished.id / (VIEWS[kind].file if kind in VIEWS else DOWNLOADS[kind][1])
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with torch.no_grad():

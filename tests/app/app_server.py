@@ -121,8 +121,7 @@ class Visit:
         self.page.wait_for_selector("#start")
 
     def _heard(self, kind: str, text: str) -> None:
-        # Headless Chromium has no WebGPU, which the viewer tries before WebGL.
-        if kind == "error" and "WebGPU" not in text:
+        if kind == "error":
             self.errors.append(text)
 
     def _asked(self, url: str) -> None:
@@ -157,7 +156,7 @@ class Visit:
         self.page.click("#start")
         self.page.wait_for_selector("#card[data-state=running], #card[data-state=done]")
         self.page.wait_for_selector("#card[data-state=done]")
-        self.page.wait_for_selector("#viewer canvas")
+        self.page.wait_for_selector("#viewer [data-shown]")
 
     def open(self, tab: str) -> None:
         """A tab of the results."""
