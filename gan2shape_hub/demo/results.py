@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -24,7 +25,6 @@ from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.rendering import Light, normals_from_depth, render_view, shade
 from gan2shape_hub.rendering.environment import ENVIRONMENTS
-from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.results import image_files
 from gan2shape_hub.results.animation import video_available, write_animation
 from gan2shape_hub.results.contact_sheet import contact_sheet
@@ -33,7 +33,7 @@ from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import cut_out
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.model import ModelOptions
-from gan2shape_hub.results.texture import upsample_depth, without_border
+from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.viewer import Viewer
 from gan2shape_hub.results.views import turntable_frames
 
@@ -42,6 +42,8 @@ RELIT_SIDE, TURNED_SIDE = 512, 384
 STRIP = 5
 """Views of a strip."""
 PATIENCE_S = 15.0
+CLAY = 0.84
+"""Reflectance of the bare shape, a neutral grey."""
 EDGE = 0.97
 """The light never comes from further round than this part of the ball's radius: beyond it only rims are lit."""
 
@@ -243,10 +245,12 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
     elif kind == "contact":
         write_image(path, contact_sheet(viewer))
     elif kind == "shape":
-        # Its light is part of the clay: a viewer's surroundings have colours.
+        # Its light is part of the clay: all around as a viewer's is, it would model little.
         light = replace(viewer, mesh_side=0)
-        colours = lit_clay(light.wide, light.shown.picture.width)
-        write_glb(path, light.shown.mesh, to_pil(colours), camera, unlit=True)
+        clay, texture = to_pil(lit_clay(light.wide, light.shown.picture.width)), light.shown.picture
+        if texture.mode == "RGBA":
+            clay.putalpha(texture.getchannel("A"))
+        write_glb(path, light.shown.mesh, clay, camera, unlit=True)
     elif kind == "settings":
         with atomic_file(path) as part:
             part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
@@ -271,19 +275,20 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
         write_image(folder / f"{name}.png", picture)
 
 
-def lit_clay(viewer: Viewer, side: int, light: str = "left") -> Tensor:
-    """The bare surface as a canonical texture (3, side, side): grey clay under a lamp of `LIGHT_PRESETS`."""
-    depth = without_border(viewer.depth, viewer.camera)
-    normals = normals_from_depth(upsample_depth(depth, side)[None], viewer.camera)
-    clay = normals.new_tensor(CLAY)[:, None, None].expand(1, 3, side, side) * 2 - 1
-    return shade(clay, normals, viewer.as_light(light))[0][0].clamp(-1, 1)
+def lit_clay(viewer: Viewer, side: int, right: float = -0.5) -> Tensor:
+    """The bare surface as a canonical texture (3, side, side): grey clay under a soft lamp above the camera, further
+    to the ``right`` or the left (-1..1)."""
+    normals = normals_from_depth(without_border(viewer.depth, viewer.camera)[None], viewer.camera)
+    clay = torch.full_like(normals, CLAY * 2 - 1)
+    lit, _ = shade(clay, normals, ball_light(right, 0.5, 0.3, 0.75, like=normals))
+    return F.interpolate(lit, (side, side), mode="bicubic", align_corners=True)[0].clamp(-1, 1)
 
 
 def shape_picture(viewer: Viewer) -> Image.Image:
     """The bare surface as the photograph sees it, cut out; lit from the right, the half that a slider shows of it."""
     picture = render_view(
         without_border(viewer.depth, viewer.camera)[None],
-        lit_clay(viewer, viewer.depth.shape[-1], "right")[None],
+        lit_clay(viewer, viewer.depth.shape[-1], 0.5)[None],
         viewer.pose,
         viewer.camera,
     )

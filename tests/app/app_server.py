@@ -109,7 +109,9 @@ class Visit:
 
     def __init__(self, browser, address: str, *, width: int = 1100, height: int = 760, query: str = "") -> None:
         self.address = address
-        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        size = {"width": width, "height": height}
+        # Still: the viewer's swing would keep a processor busy that has the page's graphics to do as well.
+        self.context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion="reduce")
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.errors: list[str] = []

@@ -56,7 +56,8 @@ viewer.addEventListener('load', () => {
   look();
   viewer.jumpCameraToGoal();
   viewer.dismissPoster();
-  viewer.dataset.shown = shown;
+  const drawn = shown;
+  requestAnimationFrame(() => requestAnimationFrame(() => { viewer.dataset.shown = drawn; }));
   if (!begun) requestAnimationFrame(swing);
 });
 viewer.addEventListener('error', () => {
