@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def files_of(result: Reconstruction) -> dict[str, bytes]:
     """Kind of file (`Face.file`) -> content."""
-    from gan2shape_hub.demo.results import lit_clay, shape_picture
+    from gan2shape_hub.demo.results import lit_clay
     from gan2shape_hub.results.image_files import to_pil
     from gan2shape_hub.results.mesh_files import write_glb
     from gan2shape_hub.results.model import ModelOptions
@@ -70,7 +70,7 @@ def files_of(result: Reconstruction) -> dict[str, bytes]:
     clay = to_pil(lit_clay(viewer.wide, SHAPE_PX))
     if textured.mode == "RGBA":
         clay.putalpha(textured.getchannel("A").resize(clay.size))
-    made = {"jpg": _picture(to_pil(result.source)), "shape.jpg": _picture(shape_picture(result.viewer))}
+    made = {"jpg": _picture(to_pil(result.source))}
     for kind, texture in (("glb", textured), ("shape.glb", clay)):
         scratch = ROOT / ".example.glb"
         try:

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import gradio as gr
 from PIL import Image
 
-from gan2shape_hub.demo import results
-from gan2shape_hub.demo.markup import command_box, file_address, progress_card
+from gan2shape_hub.demo import faces, results
+from gan2shape_hub.demo.markup import STATIC, command_box, example_note, file_address, progress_card
 from gan2shape_hub.demo.results import DOWNLOADS, Finished
 from gan2shape_hub.demo.runs import Order, Report, Workshop
 from gan2shape_hub.demo.shelf import Shelf, Subject
@@ -24,6 +24,8 @@ from gan2shape_hub.errors import Cancelled
 from gan2shape_hub.plan import in_words
 from gan2shape_hub.results.image_files import to_pil
 
+SURFACES = [("Textured", "Textured"), ("Shape", "Shape"), ("With background", "Behind")]
+"""What the viewer shows; examples have the first two."""
 MAX_WAITING = 8
 """Visitors before whom another one is not let into the line."""
 
@@ -35,6 +37,7 @@ class Desk:
         self.workspace = workspace or Workspace()
         self.shelf = shelf or Shelf()
         self.workshop = Workshop(self.shelf)
+        self.offered = faces.load()
         self._drawing: WeakKeyDictionary[Session, threading.Lock] = WeakKeyDictionary()
 
     def session(self, request: gr.Request | None) -> Session:
@@ -72,6 +75,7 @@ class Desk:
         session.subject = None
         if photograph is None:
             return gr.skip(), None, None, "", gr.Dropdown(visible=False)
+        session.example = None
         try:
             path = self.workspace.own(session, photograph.get("path"))
             subject = self.shelf.photograph(path, checkpoint, face_index=face or None, align=not cut_out)
@@ -92,6 +96,14 @@ class Desk:
             session.subject = self.shelf.drawn(checkpoint, int(seed or 0), variety)
         return _prepared(session, session.subject)
 
+    @told
+    def example_prepared(self, name: str, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:
+        """Make one of the page's faces what is reconstructed: (crop, mask, note)."""
+        session = self.session(request)
+        with self._drawing.setdefault(session, threading.Lock()):
+            session.subject = self.shelf.offered(self.offered.named(name), checkpoint)
+        return _prepared(session, session.subject)
+
     @staticmethod
     def random_seed() -> int:
         return random.SystemRandom().randrange(1_000_000)
@@ -99,11 +111,15 @@ class Desk:
     # -- making --------------------------------------------------------------------------------------------------
 
     @told
-    def begin(self, preset: str, seed: float | None, tuned: bool, request: gr.Request) -> tuple[Any, ...]:
+    def begin(
+        self, preset: str, seed: float | None, tuned: bool, checkpoint: str, request: gr.Request
+    ) -> tuple[Any, ...]:
         """Take an order, which `run` carries out when Gradio's queue comes to it: (progress card, Start, Stop)."""
         session = self.session(request)
         with self._drawing.setdefault(session, threading.Lock()):
             subject = session.subject  # of the face that is being drawn, where the button was pressed meanwhile
+            if subject is None and session.example is not None and self.offers_examples:
+                subject = self.shelf.offered(self.offered.named(session.example), checkpoint)
         if subject is None:
             raise DemoError("choose a photograph, or let the generator draw a face, first.")
         before = self.workspace.waiting()
@@ -160,11 +176,28 @@ class Desk:
     # -- looking -------------------------------------------------------------------------------------------------
 
     @told
-    def make_room(self, request: gr.Request) -> tuple[Any, Any]:
-        """The results' place instead of the empty one, before `show` fills it."""
+    def make_room(self, request: gr.Request) -> tuple[Any, ...]:
+        """The results' place instead of the empty one or of an example, before `show` fills it: (empty place, results,
+        what is told of an example, maps, and the three tabs beside the model)."""
         if self.session(request).finished is None:
-            return gr.skip(), gr.skip()
-        return gr.Column(visible=False), gr.Column(elem_classes="ready")
+            return (gr.skip(),) * 7
+        return gr.Column(visible=False), gr.Column(elem_classes="ready"), "", gr.Column(visible=True), *_open(True)
+
+    @property
+    def offers_examples(self) -> bool:
+        """Whether the page has faces: they say nothing of a checkpoint of other things."""
+        return self.shelf.config(self.shelf.default).category == "face"
+
+    @told
+    def example_shown(self, name: str, request: gr.Request) -> tuple[Any, ...]:
+        """A finished example: (viewer, surface, what is told of it, maps, the three tabs beside the model)."""
+        session, face = self.session(request), self.offered.named(name)
+        session.example, session.finished = face.name, None
+        surface = gr.Radio(choices=SURFACES[:2], value=SURFACES[0][1])
+        return example_view(face), surface, self.example_note(face), gr.Column(visible=False), *_open(False)
+
+    def example_note(self, face: faces.Face) -> str:
+        return example_note(face.words, self.offered.told(face))
 
     @told
     def show(self, shown: str | None, request: gr.Request) -> tuple[Any, ...]:
@@ -184,7 +217,7 @@ class Desk:
         return (
             finished.id,
             {**_model(finished, session, "textured"), "poster": file_address(compared[0])},
-            "Textured",
+            gr.Radio(choices=SURFACES, value=SURFACES[0][1]),
             compared,
             session.picture("depth.png", _enlarged(results.depth_picture(viewer))),
             session.picture("normals.png", _enlarged(results.normals_picture(viewer))),
@@ -197,6 +230,8 @@ class Desk:
     def surface(self, kind: str, request: gr.Request) -> dict[str, Any]:
         """What the viewer shows: the model with its texture, with its background behind it, or its bare shape."""
         session = self.session(request)
+        if session.finished is None and session.example is not None:
+            return example_view(self.offered.named(session.example), kind.lower())
         return _model(own_result(session), session, kind.lower())
 
     @told
@@ -251,6 +286,20 @@ def _model(finished: Finished, session: Session, kind: str) -> dict[str, Any]:
     yaw, pitch = results.VIEWS[kind].reach_deg
     path = results.file_of(finished, session.folder, kind)
     return {"src": file_address(path), "name": results.VIEWS[kind].words, "yaw": yaw, "pitch": pitch}
+
+
+def example_view(face: faces.Face, kind: str = "textured") -> dict[str, Any]:
+    """The same of a finished example."""
+    yaw, pitch = results.VIEWS[kind].reach_deg
+    model, picture = (
+        f"{STATIC}/examples/{face.file(file)}" for file in ("shape.glb" if kind == "shape" else "glb", "jpg")
+    )
+    return {"src": model, "name": face.words, "yaw": yaw, "pitch": pitch, "poster": picture}
+
+
+def _open(open_: bool) -> tuple[Any, ...]:
+    """Relight, Rotate and Take away."""
+    return tuple(gr.Tab(interactive=open_) for _ in range(3))
 
 
 def _buttons(busy: bool) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ class Face:
     """Whether the generator was adapted to the photograph."""
 
     def file(self, kind: str) -> str:
-        """Name of a file of its result: "jpg" (the square), "glb", "shape.jpg" or "shape.glb"."""
+        """Name of a file of its result: "jpg" (the square), "glb" (textured) or "shape.glb" (bare)."""
         return f"{self.name}{'-' if '.' in kind else '.'}{kind}"
 
 
@@ -38,8 +38,14 @@ class Faces:
     preset: str
     faces: tuple[Face, ...]
 
-    def named(self, name: str) -> Face | None:
-        return next((face for face in self.faces if face.name == name), None)
+    def named(self, name: str) -> Face:
+        """The first one where nobody has that name."""
+        return next((face for face in self.faces if face.name == name), self.faces[0])
+
+    def told(self, face: Face) -> str:
+        """How its result was made."""
+        adapted = ", adapted to the person" if face.tuned else ""
+        return f"Made beforehand with the preset {self.preset}{adapted}"
 
 
 def load() -> Faces:

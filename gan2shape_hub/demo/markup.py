@@ -11,6 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 from PIL import Image
 
+from gan2shape_hub.demo.faces import Faces
 from gan2shape_hub.demo.runs import Report
 from gan2shape_hub.plan import in_words
 
@@ -36,6 +37,7 @@ BALL_CSS = _asset("ball.css")
 BALL_JS = _asset("ball.js")
 VIEWER_HTML = _asset("viewer.html")
 VIEWER_JS = _asset("viewer.js")
+FACES_JS = _asset("faces.js")
 
 
 def theme() -> gr.themes.Base:
@@ -60,6 +62,23 @@ def theme() -> gr.themes.Base:
         button_large_text_weight="400",
         block_shadow="none",
         block_border_width="1px",
+    )
+
+
+def face_buttons(faces: Faces) -> str:
+    """The faces to click, whose pictures their script fetches."""
+    buttons = "".join(
+        f'<button type="button" data-name="{face.name}" title="{html.escape(face.words)}" aria-pressed="false">'
+        f'<img data-src="{STATIC}/examples/{face.file("jpg")}" alt="{html.escape(face.words)}"></button>'
+        for face in faces.faces
+    )
+    return f'<p>Or a finished example</p><div class="faces" role="group" aria-label="Finished examples">{buttons}</div>'
+
+
+def example_note(who: str, how: str) -> str:
+    return (
+        f'<div class="note">{html.escape(who)}. {html.escape(how)}. Press <b>Reconstruct</b> to make it anew here and '
+        "then to relight it, turn it and take it away.</div>"
     )
 
 

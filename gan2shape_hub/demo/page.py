@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
 
 import gradio as gr
 from starlette.routing import Mount
@@ -14,11 +13,11 @@ from gan2shape_hub.demo import markup, result_tabs
 from gan2shape_hub.demo.desk import Desk
 from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
+from gan2shape_hub.demo.faces import FOLDER
 from gan2shape_hub.demo.result_tabs import AT_ONCE, EDIT, QUIET
 from gan2shape_hub.demo.visitors import LIFETIME_S
 from gan2shape_hub.rendering.environment import ENVIRONMENTS
 
-EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
 MAX_UPLOAD = "20mb"
 RUN = {"concurrency_id": "runs", "concurrency_limit": 1}
 RAW = {"preprocess": False}
@@ -29,7 +28,6 @@ def build(desk: Desk) -> gr.Blocks:
     """The page and its endpoints. What it writes goes to the desk's folder, which ends with the program."""
     # Uploads too, and so that Gradio serves the sessions' files from where they are, without copies of its own.
     os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
-    gr.set_static_paths([str(path) for path in EXAMPLES])  # shown from where they are: the folder is the visitors' own
     with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
         endpoints = Endpoints(desk)
         _endpoints(endpoints)  # first: events of the page are named too, after their handlers
@@ -41,27 +39,28 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=4, min_width=320):
                 make = _make(desk)
             with gr.Column(scale=6, min_width=320):
-                empty = gr.Column(elem_id="empty")
+                empty = gr.Column(elem_id="empty", visible=not desk.offers_examples)
                 with empty:
                     gr.HTML(markup.EMPTY)
                 # Always there, hidden by its class: a viewer that appears together with its model stays empty.
-                results = gr.Column(elem_id="results", elem_classes="waiting")
+                results = gr.Column(elem_id="results", elem_classes="ready" if desk.offers_examples else "waiting")
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = result_tabs.look(desk)
                     light = result_tabs.light(desk, endpoints, shown, photographic, quick, surroundings)
                     turn = result_tabs.turn(desk, endpoints, shown, photographic)
-                    take = result_tabs.take()
+                    take = result_tabs.take(desk)
         gr.HTML(markup.FOOTER)
 
         outputs = [make["card"], make["start"], make["stop"]]
-        order = [make["preset"], make["run_seed"], make["tuned"]]
+        order = [make["preset"], make["run_seed"], make["tuned"], make["checkpoint"]]
+        place = [look["note"], look["maps"], light["tab"], turn["tab"], take["tab"]]
         ran = (
             make["start"]
             .click(desk.begin, order, outputs, **QUIET)  # in the queue: what is refused outside of it is not told
             .success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
         )
         make["stop"].click(desk.stop, None, outputs, **AT_ONCE)
-        ran.then(desk.make_room, None, [empty, results], **AT_ONCE).then(
+        ran.then(desk.make_room, None, [empty, results, *place], **AT_ONCE).then(
             desk.show,
             shown,
             [
@@ -90,6 +89,13 @@ def build(desk: Desk) -> gr.Blocks:
             concurrency_id="files",
             concurrency_limit=1,
         )
+        if desk.offers_examples:
+            chosen = make["faces"].input(
+                desk.example_shown, make["faces"], [look["viewer"], look["surface"], *place], **AT_ONCE
+            )
+            chosen.then(desk.example_prepared, [make["faces"], make["checkpoint"]], make["prepared"], **EDIT).then(
+                desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET
+            )
         demo.load(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
     return demo
 
@@ -110,8 +116,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 elem_id="photo",
                 buttons=[],
             )
-            if EXAMPLES:
-                gr.Examples([[str(path)] for path in EXAMPLES], photo, label="Examples", elem_id="examples")
             face = gr.Dropdown([("the largest", 0)], value=0, label="Face", visible=False, elem_id="face")
             cut_out = gr.Checkbox(False, label="Already cut out: take the central square", elem_id="cut_out")
         with gr.Tab("Generated face", id="generated") as generated_tab:
@@ -128,6 +132,13 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 elem_id="variety",
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
+    faces = gr.HTML(
+        "",
+        html_template=markup.face_buttons(desk.offered),
+        js_on_load=markup.FACES_JS,
+        elem_id="examples",
+        visible=desk.offers_examples,
+    )
     with gr.Row(equal_height=True, elem_id="prepared"):
         crop = gr.Image(label="What is reconstructed", interactive=False, height=104, elem_id="crop", buttons=[])
         mask = gr.Image(
@@ -188,6 +199,8 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     checkpoint.change(desk.checkpoint_chosen, checkpoint, [preset, about, crop, mask, note], **QUIET).then(**timed)
     tuned.change(**timed)
     return {
+        "faces": faces,
+        "prepared": prepared,
         "checkpoint": checkpoint,
         "tuned": tuned,
         "run_seed": run_seed,
@@ -249,7 +262,10 @@ def launch(demo: gr.Blocks, desk: Desk, *, local: bool = False, **options) -> tu
         ssr_mode=False,
         app_kwargs={
             "middleware": middleware(desk.workspace, local),
-            "routes": [Mount(markup.STATIC, StaticFiles(directory=markup.ASSETS))],
+            "routes": [
+                Mount(f"{markup.STATIC}/examples", StaticFiles(directory=FOLDER)),
+                Mount(markup.STATIC, StaticFiles(directory=markup.ASSETS)),
+            ],
         },
         **options,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from gan2shape_hub.demo import markup
-from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.desk import SURFACES, Desk, example_view
 from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
 from gan2shape_hub.rendering.environment import ENVIRONMENTS
@@ -15,30 +15,46 @@ from gan2shape_hub.results.edit import LIGHT_PRESETS
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 AT_ONCE = {**QUIET, "queue": False}
 LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
+PLAIN, ENLARGED = {"interactive": False, "buttons": []}, {"interactive": False, "buttons": ["fullscreen"]}
 EDIT = {"api_visibility": "private", "concurrency_id": "edits", "concurrency_limit": 2, "show_progress": "minimal"}
 
 
 def look(desk: Desk) -> dict[str, gr.Component]:
     """The model and its maps."""
     with gr.Tab("Model", id="model"):
-        viewer = gr.HTML(None, html_template=markup.VIEWER_HTML, js_on_load=markup.VIEWER_JS, elem_id="viewer")
-        surface = gr.Radio(
-            ["Textured", ("With background", "Behind"), "Shape"], value="Textured", label="Surface", elem_id="surface"
+        first = desk.offered.faces[0] if desk.offers_examples else None
+        viewer = gr.HTML(
+            example_view(first) if first else None,
+            html_template=markup.VIEWER_HTML,
+            js_on_load=markup.VIEWER_JS,
+            elem_id="viewer",
         )
-        with gr.Row(equal_height=True):
-            compare = gr.ImageSlider(
-                label="Input and bare shape", interactive=False, height=300, elem_id="compare", buttons=[]
-            )
-            # Without an encoder the turntable is an animated picture, which a video element does not play.
-            turning = {"label": "Turntable", "interactive": False, "height": 300, "elem_id": "turntable", "buttons": []}
-            turntable = gr.Video(autoplay=True, loop=True, **turning) if video_available() else gr.Image(**turning)
-        with gr.Row():
-            depth = gr.Image(label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"])
-            normals = gr.Image(label="Normals", interactive=False, elem_id="normals", buttons=["fullscreen"])
+        note = gr.HTML(desk.example_note(first) if first else "", elem_id="made_beforehand")
+        surface = gr.Radio(SURFACES[:2] if first else SURFACES, value="Textured", show_label=False, elem_id="surface")
+        maps = gr.Column(visible=first is None, elem_id="maps")
+        with maps:
+            with gr.Row(equal_height=True):
+                compare = gr.ImageSlider(label="Input and bare shape", height=300, elem_id="compare", **PLAIN)
+                # Without an encoder the turntable is an animated picture, which a video element does not play.
+                turning = {
+                    "label": "Turntable",
+                    "interactive": False,
+                    "height": 300,
+                    "elem_id": "turntable",
+                    "buttons": [],
+                }
+                turntable = gr.Video(autoplay=True, loop=True, **turning) if video_available() else gr.Image(**turning)
+            with gr.Row():
+                depth = gr.Image(
+                    label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"]
+                )
+                normals = gr.Image(label="Normals", elem_id="normals", **ENLARGED)
     surface.input(desk.surface, surface, viewer, **EDIT)
     return {
         "viewer": viewer,
+        "note": note,
         "surface": surface,
+        "maps": maps,
         "compare": compare,
         "turntable": turntable,
         "depth": depth,
@@ -51,7 +67,7 @@ def light(
 ) -> dict[str, gr.Component]:
     """Another light, while the slider moves."""
     right, up, ambient, diffuse = ball_of_preset("left")
-    with gr.Tab("Relight", id="relight"):
+    with gr.Tab("Relight", id="relight", interactive=not desk.offers_examples) as tab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=280):
                 picture = gr.Image(
@@ -95,13 +111,13 @@ def light(
         chip.click(endpoints.relight, [shown, *sliders, no, names[name]], picture, **EDIT)
     photographic.click(endpoints.relight, [shown, *sliders, yes], picture, **EDIT)
     paste.click(desk.paste, sliders, pasted, **EDIT)
-    return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
+    return {"tab": tab, "values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
 
 
 def turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
     """Another side."""
     yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
-    with gr.Tab("Rotate", id="rotate"):
+    with gr.Tab("Rotate", id="rotate", interactive=not desk.offers_examples) as tab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=280):
                 picture = gr.Image(
@@ -127,12 +143,12 @@ def turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> di
     photographic.click(endpoints.rotate, [shown, yaw, pitch, yes], picture, **EDIT)
     rendered.click(desk.strip, pitch, strip, **EDIT)
     synthesised.click(desk.strip, [pitch, yes], strip, **EDIT)
-    return {"values": [yaw, pitch], "picture": picture, "strip": strip}
+    return {"tab": tab, "values": [yaw, pitch], "picture": picture, "strip": strip}
 
 
-def take() -> dict[str, gr.Component | list[gr.Component]]:
+def take(desk: Desk) -> dict[str, gr.Component | list[gr.Component]]:
     """The files."""
-    with gr.Tab("Take away", id="take"):
+    with gr.Tab("Take away", id="take", interactive=not desk.offers_examples) as tab:
         with gr.Row(elem_id="downloads"):
             buttons = [
                 gr.DownloadButton(f"{label} …", interactive=False, elem_id=f"get_{kind}")
@@ -142,4 +158,4 @@ def take() -> dict[str, gr.Component | list[gr.Component]]:
         command = gr.HTML("", elem_id="command")
         with gr.Accordion("All settings", open=False):
             settings = gr.JSON(show_label=False, elem_id="settings")
-    return {"buttons": buttons, "command": command, "settings": settings}
+    return {"tab": tab, "buttons": buttons, "command": command, "settings": settings}

@@ -42,7 +42,7 @@ function show() {
   const value = props.value;
   if (!value || !value.src || value.src === shown) return;
   shown = value.src;
-  if (root + value.poster !== viewer.getAttribute('poster')) {  // somebody else's picture until the model is there
+  if (value.poster && root + value.poster !== viewer.getAttribute('poster')) {  // somebody else's picture until the model is there
     viewer.setAttribute('poster', root + value.poster);
     viewer.showPoster?.();
   }
