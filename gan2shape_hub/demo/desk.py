@@ -26,6 +26,7 @@ from gan2shape_hub.results.image_files import to_pil
 
 SURFACES = [("Textured", "Textured"), ("Shape", "Shape"), ("With background", "Behind")]
 """What the viewer shows; examples have the first two."""
+QUALITY = "Times are measured when the machine is free"
 MAX_WAITING = 8
 """Visitors before whom another one is not let into the line."""
 
@@ -55,16 +56,19 @@ class Desk:
         return gr.Radio(choices=[(p, p) for p in presets], value=default), note, None, None, ""
 
     @told
-    def estimates(self, checkpoint: str, tuned: bool, request: gr.Request) -> Any:
-        """The presets with the time each takes on this machine; unchanged while that cannot be measured."""
-        subject = self.session(request).subject
+    def estimates(self, checkpoint: str, tuned: bool, request: gr.Request) -> Iterator[Any]:
+        """The presets with the time each takes on this machine, as soon as that is known; unchanged where it cannot be
+        measured now."""
+        session = self.session(request)
+        photograph = self._is_photograph(session)
+        kind = "a photograph" if photograph else "a generated face"
         try:
-            times = self.workshop.estimates(checkpoint, subject is not None and subject.is_photograph, tuned)
+            for times in self.workshop.estimates(checkpoint, photograph, tuned):
+                told = [(name if s is None else f"{name} · about {in_words(s)}", name) for name, s in times.items()]
+                info = "Measuring how long it takes here …" if None in times.values() else f"Times here, of {kind}"
+                yield gr.Radio(choices=told, info=info)
         except (DemoError, Cancelled):  # what is wrong with a checkpoint is told where it is chosen and used
-            return gr.skip()
-        return gr.Radio(
-            choices=[(name if s is None else f"{name} · about {in_words(s)}", name) for name, s in times.items()]
-        )
+            yield gr.Radio(info=QUALITY)
 
     @told
     def photograph_chosen(
@@ -182,6 +186,12 @@ class Desk:
         if self.session(request).finished is None:
             return (gr.skip(),) * 7
         return gr.Column(visible=False), gr.Column(elem_classes="ready"), "", gr.Column(visible=True), *_open(True)
+
+    def _is_photograph(self, session: Session) -> bool:
+        """What is going to be reconstructed, or would be."""
+        if session.subject is None and session.example is not None and self.offers_examples:
+            return bool(self.offered.named(session.example).photograph)
+        return session.subject is not None and session.subject.is_photograph
 
     @property
     def offers_examples(self) -> bool:

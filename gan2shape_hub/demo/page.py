@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from gan2shape_hub.demo import markup, result_tabs
-from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo.desk import QUALITY, Desk
 from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
 from gan2shape_hub.demo.faces import FOLDER
@@ -154,7 +154,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         presets,
         value=chosen,
         label="Quality",
-        info="Times are measured on this machine",
+        info=QUALITY,
         elem_id="preset",
     )
     with gr.Row():

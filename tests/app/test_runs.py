@@ -15,7 +15,7 @@ from PIL import Image
 
 from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.demo.desk import MAX_WAITING
+from gan2shape_hub.demo.desk import MAX_WAITING, QUALITY
 from gan2shape_hub.demo.results import Finished
 from gan2shape_hub.demo.runs import Countdown, Order, Speeds, stream
 from gan2shape_hub.demo.visitors import DemoError
@@ -68,7 +68,7 @@ def order_of(desk, name, request, **options):
     """What the page's button orders for the visitor ``name``: (card, request)."""
     request = request or SimpleNamespace(session_hash=name)
     desk.session(request).subject = desk.shelf.drawn(desk.shelf.default, 1)
-    return desk.begin(options.pop("preset", "fast"), 0, False, request)[0], request
+    return desk.begin(options.pop("preset", "fast"), 0, False, desk.shelf.default, request)[0], request
 
 
 def test_the_line_is_bounded_and_tells_who_is_before(desk):
@@ -161,32 +161,39 @@ def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
 
 
 def test_estimates_are_what_the_steps_were_measured_at(desk):
-    speeds = Speeds()
-    with desk.shelf.use(desk.shelf.default) as pipeline:
-        speeds.measure(pipeline, pipeline.config.schedules["fast"], tuned=True)
-        assert speeds.of(pipeline.plan(Images(photographs=1), preset="fast", tuned=True)) is not None
+    name = desk.shelf.default
+    before, after = desk.workshop.estimates(name, photograph=True, tuned=True)
+    assert before == {"fast": None}, "said at once"
+    speeds = desk.workshop.speeds(name, "fast", True)
     assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} == set(speeds.seconds)
     assert all(seconds > 0 for seconds in speeds.seconds.values())
+    with desk.shelf.use(name) as pipeline:
+        assert after["fast"] == speeds.of(pipeline.plan(Images(photographs=1), preset="fast", tuned=True))
     steps = [step("decompose", 10), step("refine", 4)]
     s = speeds.seconds
     assert speeds.of(steps) == pytest.approx(s["fixed"] + 10 * s["decompose"] + 4 * s["refine"])
     assert speeds.of([step("prior", 1)]) is None, "what was never timed is not guessed"
-    speeds.learn(SimpleNamespace(steps=[StepRecord("refine", 1, 10, 0.0, 0.0, 20.0)], seconds=25.0))
+    generated = dict(desk.workshop.speeds(name, "fast", False).seconds)
+    speeds.learn(SimpleNamespace(steps=[StepRecord("refine", 1, 10, 0.0, 0.0, 20.0)]), 25.0)
     assert speeds.seconds["refine"] == 2.0
     assert speeds.seconds["fixed"] == 5.0
+    assert desk.workshop.speeds(name, "fast", False).seconds == generated, "another kind of picture"
 
 
 def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
     name = desk.shelf.default
     request = SimpleNamespace(session_hash="a")
     with desk.workshop.at_work:
-        assert not isinstance(desk.estimates(name, False, request), gr.Radio)
-    assert desk.workshop.speeds(name).seconds == {}, "nothing is half measured"
-    shown = [label for label, _ in desk.estimates(name, False, request).choices]
-    assert shown[0].startswith("fast · about")
-    assert "tune" not in desk.workshop.speeds(name).seconds, "what is not asked for is not measured"
-    desk.estimates(name, True, request)
-    assert desk.workshop.speeds(name).seconds["tune"] > 0
+        radios = list(desk.estimates(name, False, request))
+    assert "Measuring" in radios[0].info
+    assert radios[-1].info == QUALITY
+    assert desk.workshop.speeds(name, "fast", False).seconds == {}, "nothing is half measured"
+    *_, last = desk.estimates(name, False, request)
+    assert last.choices[0][0].startswith("fast · about")
+    assert "a photograph" in last.info, "as the example that the page opens on"
+    assert "tune" not in desk.workshop.speeds(name, "fast", True).seconds, "what is not asked for is not measured"
+    list(desk.estimates(name, True, request))
+    assert desk.workshop.speeds(name, "fast", True).seconds["tune"] > 0
 
 
 def test_the_countdown_learns_from_the_run(monkeypatch):
