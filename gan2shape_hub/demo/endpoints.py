@@ -166,7 +166,7 @@ class Endpoints:
         Args:
             result_id: of /reconstruct; empty takes the caller's last result.
             yaw, pitch: degrees; a positive yaw turns the face to the image's left, a positive pitch down.
-            photographic: let the generator make the picture at its full size.
+            photographic: let the generator make the picture at its full size; it reaches less far round.
 
         Returns:
             The picture: 384 pixels, or the generator's size.

@@ -116,7 +116,7 @@ def light(
 
 def turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
     """Another side."""
-    yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
+    yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).generated_limit_deg
     with gr.Tab("Rotate", id="rotate", interactive=not desk.offers_examples) as tab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=280):
@@ -124,7 +124,7 @@ def turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> di
                     label="Turned", interactive=False, elem_id="turned", buttons=["download", "fullscreen"]
                 )
             with gr.Column(scale=2, min_width=240):
-                yaw = gr.Slider(-yaw_limit, yaw_limit, 30, step=1, label="Yaw, degrees", elem_id="yaw")
+                yaw = gr.Slider(-yaw_limit, yaw_limit, min(25, yaw_limit), step=1, label="Yaw, degrees", elem_id="yaw")
                 pitch = gr.Slider(-pitch_limit, pitch_limit, 0, step=1, label="Pitch, degrees", elem_id="pitch")
                 photographic = gr.Button("Photographic (through the GAN)", elem_id="rotate_gan")
                 with gr.Row():

@@ -142,7 +142,8 @@ def relit(
 
 def turned(finished: Finished, yaw_deg: float, pitch_deg: float, shelf: Shelf | None = None) -> Image.Image:
     """The mesh from another side, 384 pixels; where a ``shelf`` is given the generator's picture, at its full size."""
-    _check_angles(finished, yaw_deg, pitch_deg)
+    config = finished.result.config
+    _check_angles(yaw_deg, pitch_deg, config.rotation_limit_deg if shelf is None else config.generated_limit_deg)
     if shelf is not None:
         with finished.whole(shelf) as result:
             return result.rotate(float(yaw_deg), float(pitch_deg), through_gan=True)
@@ -152,7 +153,7 @@ def turned(finished: Finished, yaw_deg: float, pitch_deg: float, shelf: Shelf | 
 
 def strip(finished: Finished, pitch_deg: float = 0.0, shelf: Shelf | None = None) -> Iterator[tuple[Image.Image, str]]:
     """Pictures from the left to the right, each with its caption, as they are made."""
-    limit = min(finished.result.config.rotation_limit_deg[0], 45.0)
+    limit = finished.result.config.generated_limit_deg[0]
     for k in range(STRIP):
         yaw = round(limit * (2 * k / (STRIP - 1) - 1), 1)
         picture = turned(finished, yaw, pitch_deg, shelf)
@@ -173,10 +174,10 @@ def relit_in_photograph(
     return result.paste(edited)
 
 
-def _check_angles(finished: Finished, yaw_deg: float, pitch_deg: float) -> None:
+def _check_angles(yaw_deg: float, pitch_deg: float, limit: tuple[float, float]) -> None:
     if not (math.isfinite(yaw_deg) and math.isfinite(pitch_deg)):
         raise DemoError(f"the angles are {yaw_deg} and {pitch_deg}, must be finite numbers of degrees.")
-    yaw, pitch = finished.result.config.rotation_limit_deg
+    yaw, pitch = limit
     if abs(yaw_deg) > yaw or abs(pitch_deg) > pitch:
         raise DemoError(
             f"the angles are {yaw_deg:g} and {pitch_deg:g} degrees, must be within ±{yaw:g} and ±{pitch:g} degrees."
