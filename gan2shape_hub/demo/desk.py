@@ -119,7 +119,18 @@ class Desk:
         self, preset: str, seed: float | None, tuned: bool, checkpoint: str, request: gr.Request
     ) -> tuple[Any, ...]:
         """Take an order, which `run` carries out when Gradio's queue comes to it: (progress card, Start, Stop)."""
-        session = self.session(request)
+        return self._begin(preset, seed, tuned, checkpoint, self.session(request))
+
+    @told
+    def adapt(self, preset: str, seed: float | None, checkpoint: str, request: gr.Request) -> tuple[Any, ...]:
+        """The same, with the generator adapted to the photograph, and with a preset that searches for the person."""
+        config, (presets, default) = self.shelf.config(checkpoint), self.shelf.presets(checkpoint)
+        searching = [name for name in (preset, default, *presets) if config.schedule(name).invert_iterations]
+        return self._begin((searching or [preset])[0], seed, True, checkpoint, self.session(request))
+
+    def _begin(
+        self, preset: str, seed: float | None, tuned: bool, checkpoint: str, session: Session
+    ) -> tuple[Any, ...]:
         with self._drawing.setdefault(session, threading.Lock()):
             subject = session.subject  # of the face that is being drawn, where the button was pressed meanwhile
             if subject is None and session.example is not None and self.offers_examples:
@@ -200,11 +211,13 @@ class Desk:
 
     @told
     def example_shown(self, name: str, request: gr.Request) -> tuple[Any, ...]:
-        """A finished example: (viewer, surface, what is told of it, maps, the three tabs beside the model)."""
+        """A finished example: (viewer, surface, what is told of another person, what is told of the example, maps, the
+        three tabs beside the model)."""
         session, face = self.session(request), self.offered.named(name)
         session.example, session.finished = face.name, None
         surface = gr.Radio(choices=SURFACES[:2], value=SURFACES[0][1])
-        return example_view(face), surface, self.example_note(face), gr.Column(visible=False), *_open(False)
+        place = self.example_note(face), gr.Column(visible=False), *_open(False)
+        return example_view(face), surface, gr.Row(visible=False), *place
 
     def example_note(self, face: faces.Face) -> str:
         return example_note(face.words, self.offered.told(face))
@@ -212,12 +225,12 @@ class Desk:
     @told
     def show(self, shown: str | None, request: gr.Request) -> tuple[Any, ...]:
         """A new result on the page: (id of what is shown, viewer, surface, compared, depth, normals, command, settings,
-        paste button). Nothing changes after a run that was stopped. No generator: its last value would be sent a second
-        time at its end."""
+        paste button, what is told of another person). Nothing changes after a run that was stopped. No generator: its
+        last value would be sent a second time at its end."""
         session = self.session(request)
         finished = session.finished
         if finished is None or finished.id == shown:
-            return (gr.skip(),) * 9
+            return (gr.skip(),) * 10
         viewer = finished.result.viewer
         results.forget_older(finished, session.folder)
         compared = (
@@ -234,6 +247,7 @@ class Desk:
             command_box(results.command(finished)),
             results.settings(finished),
             gr.Button(visible=finished.subject.is_photograph),
+            gr.Row(visible=finished.result.shows_another),
         )
 
     @told

@@ -30,6 +30,7 @@ def _asset(name: str) -> str:
 HEADER = _asset("header.html")
 FOOTER = _asset("footer.html")
 EMPTY = _asset("empty.html")
+ANOTHER = _asset("another.html")
 CSS = _asset("page.css")
 HEAD = _asset("head.html")
 BALL_HTML = _asset("ball.html")

@@ -44,6 +44,11 @@ def build(desk: Desk) -> gr.Blocks:
                     gr.HTML(markup.EMPTY)
                 # Always there, hidden by its class: a viewer that appears together with its model stays empty.
                 results = gr.Column(elem_id="results", elem_classes="ready" if desk.offers_examples else "waiting")
+                with results:
+                    another = gr.Row(visible=False, elem_id="another", equal_height=True)
+                    with another:
+                        gr.HTML(markup.ANOTHER, elem_classes="note")
+                        adapt = gr.Button("Adapt to the person", elem_id="adapt", size="sm", min_width=150, scale=0)
                 with results, gr.Tabs(elem_id="result_tabs"):
                     look = result_tabs.look(desk)
                     light = result_tabs.light(desk, endpoints, shown, photographic, quick, surroundings)
@@ -54,28 +59,34 @@ def build(desk: Desk) -> gr.Blocks:
         outputs = [make["card"], make["start"], make["stop"]]
         order = [make["preset"], make["run_seed"], make["tuned"], make["checkpoint"]]
         place = [look["note"], look["maps"], light["tab"], turn["tab"], take["tab"]]
-        ran = (
-            make["start"]
-            .click(desk.begin, order, outputs, **QUIET)  # in the queue: what is refused outside of it is not told
-            .success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
-        )
+        preset, run_seed, _, checkpoint = order
         make["stop"].click(desk.stop, None, outputs, **AT_ONCE)
-        ran.then(desk.make_room, None, [empty, results, *place], **AT_ONCE).then(
-            desk.show,
-            shown,
-            [
+        for button, begin, asked in (
+            (make["start"], desk.begin, order),
+            (adapt, desk.adapt, [preset, run_seed, checkpoint]),
+        ):
+            ran = button.click(
+                begin, asked, outputs, **QUIET
+            ).success(  # in the queue: what is refused outside of it is not told
+                desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal"
+            )
+            ran.then(desk.make_room, None, [empty, results, *place], **AT_ONCE).then(
+                desk.show,
                 shown,
-                look["viewer"],
-                look["surface"],
-                look["compare"],
-                look["depth"],
-                look["normals"],
-                take["command"],
-                take["settings"],
-                light["paste"],
-            ],
-            **QUIET,
-        ).then(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
+                [
+                    shown,
+                    look["viewer"],
+                    look["surface"],
+                    look["compare"],
+                    look["depth"],
+                    look["normals"],
+                    take["command"],
+                    take["settings"],
+                    light["paste"],
+                    another,
+                ],
+                **QUIET,
+            ).then(desk.estimates, [checkpoint, make["tuned"]], preset, **QUIET)
         # A new result brings its own pictures; the event fires only when the result is another one.
         shown.change(endpoints.relight, [shown, *light["values"]], light["picture"], **QUIET)
         shown.change(endpoints.rotate, [shown, *turn["values"]], turn["picture"], **QUIET)
@@ -91,7 +102,7 @@ def build(desk: Desk) -> gr.Blocks:
         )
         if desk.offers_examples:
             chosen = make["faces"].input(
-                desk.example_shown, make["faces"], [look["viewer"], look["surface"], *place], **AT_ONCE
+                desk.example_shown, make["faces"], [look["viewer"], look["surface"], another, *place], **AT_ONCE
             )
             chosen.then(desk.example_prepared, [make["faces"], make["checkpoint"]], make["prepared"], **EDIT).then(
                 desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET

@@ -107,11 +107,20 @@ def picture(data: bytes) -> np.ndarray:
 class Visit:
     """One tab: the page, and what it complained about or asked other machines for."""
 
-    def __init__(self, browser, address: str, *, width: int = 1100, height: int = 760, query: str = "") -> None:
+    def __init__(
+        self,
+        browser,
+        address: str,
+        *,
+        width: int = 1100,
+        height: int = 760,
+        query: str = "",
+        motion: str = "reduce",
+    ) -> None:
         self.address = address
         size = {"width": width, "height": height}
-        # Still: the viewer's swing would keep a processor busy that has the page's graphics to do as well.
-        self.context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion="reduce")
+        # Reduced motion: the viewer's swing would keep a processor busy that has the page's graphics to do as well.
+        self.context = browser.new_context(viewport=size, accept_downloads=True, reduced_motion=motion)
         self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.errors: list[str] = []
@@ -158,7 +167,7 @@ class Visit:
         self.page.click("#start")
         self.page.wait_for_selector("#card[data-state=running], #card[data-state=done]")
         self.page.wait_for_selector("#card[data-state=done]")
-        self.page.wait_for_selector("#viewer [data-shown]")
+        self.page.wait_for_selector("#viewer [data-shown*='/session-']")
 
     def open(self, tab: str) -> None:
         """A tab of the results."""

@@ -14,6 +14,8 @@ from app_server import Visit, face_checkpoint, picture, save_tiny, served
 from conftest import tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.demo.faces import FOLDER
+
 pytest_plugins = ["page_fixtures"]
 
 
@@ -71,6 +73,26 @@ def test_the_viewer_turns_within_what_exists_and_comes_back(browser, tiny, width
     visit.page.click("#viewer button")
     visit.page.wait_for_function(f"() => Math.abs({YAW_DEG}) < 0.05")
     assert np.abs(canvas_picture(visit) - before).mean() < 2
+    assert visit.errors == []
+    assert visit.outside == []
+    visit.close()
+
+
+def test_the_page_opens_on_a_finished_example_that_turns(browser, tiny):
+    visit = Visit(browser, tiny[0], motion="no-preference")
+    assert len(np.unique(canvas_picture(visit).reshape(-1, 3).round(-1), axis=0)) > 100
+    visit.page.wait_for_function(f"() => Math.abs({YAW_DEG}) > 5")
+    assert visit.page.get_by_role("tab", name="Relight").is_disabled(), "there is nothing to relight yet"
+    visit.page.click("#examples [data-name=boy]")
+    visit.page.wait_for_selector("#viewer [data-shown$='/boy.glb']")
+    assert "Made beforehand" in visit.page.inner_text("#made_beforehand")
+    visit.page.locator("#surface label", has_text="Shape").click()
+    visit.page.wait_for_selector("#viewer [data-shown$='/boy-shape.glb']")
+    visit.page.wait_for_selector("#crop img")
+    assert str(FOLDER.parent) not in visit.context.request.get(f"{visit.address}config").text()
+    visit.reconstruct("instant")
+    assert visit.page.get_by_role("tab", name="Relight").is_enabled()
+    assert visit.page.inner_text("#made_beforehand") == ""
     assert visit.errors == []
     assert visit.outside == []
     visit.close()

@@ -16,6 +16,7 @@ from PIL import Image
 from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
 from gan2shape_hub.demo.desk import MAX_WAITING, QUALITY
+from gan2shape_hub.demo.faces import FOLDER
 from gan2shape_hub.demo.results import Finished
 from gan2shape_hub.demo.runs import Countdown, Order, Speeds, stream
 from gan2shape_hub.demo.visitors import DemoError
@@ -91,6 +92,43 @@ def test_an_order_can_be_withdrawn_while_it_waits(desk):
     assert states == ["done"]
     assert desk.workspace.waiting() == 0
     assert list(desk.run(request)) == [], "an order is carried out once"
+
+
+def test_an_example_is_there_at_once_and_is_reconstructed_when_that_is_asked_for(desk):
+    request = SimpleNamespace(session_hash="a")
+    view, surface, *_ = desk.example_shown("boy", request)
+    assert [value for _, value in surface.choices] == ["Textured", "Shape"], "what was made beforehand"
+    bare = desk.surface("Shape", request)
+    assert (view["src"], bare["src"]) == ("/gan2shape/examples/boy.glb", "/gan2shape/examples/boy-shape.glb")
+    crop, *_ = desk.example_prepared("boy", desk.shelf.default, request)
+    subject = desk.session(request).subject
+    assert subject.is_photograph, "this checkpoint draws somebody else for the seed"
+    assert Image.open(crop).size == subject.crop.size
+    desk.begin("fast", 0, False, desk.shelf.default, SimpleNamespace(session_hash="b"))
+    first = desk.session(SimpleNamespace(session_hash="b")).order.subject
+    assert first.name == desk.offered.faces[0].photograph, "the one that the page opens on"
+
+
+def test_every_example_has_its_files_and_a_licence(desk):
+    files = {path.name for path in FOLDER.iterdir()}
+    for face in desk.offered.faces:
+        assert {face.file("jpg"), face.file("glb"), face.file("shape.glb")} <= files
+        assert not face.photograph or face.photograph in files
+        assert face.licence
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_000_000
+
+
+def test_adapting_to_the_person_takes_a_preset_that_searches_for_one(desk, photograph):
+    request = SimpleNamespace(session_hash="a")
+    desk.session(request).subject = desk.shelf.photograph(photograph, desk.shelf.default)
+    with desk.shelf.use(desk.shelf.default) as pipeline:
+        fast = pipeline.config.schedules["fast"]
+        guess = dataclasses.replace(fast, invert_iterations=0)
+        pipeline.config = dataclasses.replace(pipeline.config, schedules={"instant": guess, "fast": fast})
+        desk.shelf._configs[desk.shelf.default] = pipeline.config
+        desk.adapt("instant", 0, desk.shelf.default, request)
+    order = desk.session(request).order
+    assert (order.options["preset"], order.options["tuned"]) == ("fast", True)
 
 
 def test_one_run_at_a_time(desk):
