@@ -18,6 +18,7 @@ import io
 import json
 import struct
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,12 +72,10 @@ def files_of(result: Reconstruction) -> dict[str, bytes]:
     if textured.mode == "RGBA":
         clay.putalpha(textured.getchannel("A").resize(clay.size))
     made = {"jpg": _picture(to_pil(result.source))}
-    for kind, texture in (("glb", textured), ("shape.glb", clay)):
-        scratch = ROOT / ".example.glb"
-        try:
-            made[kind] = small(write_glb(scratch, model.mesh, texture, camera, unlit=True).read_bytes())
-        finally:
-            scratch.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, texture in (("glb", textured), ("shape.glb", clay)):
+            path = write_glb(Path(folder) / "model.glb", model.mesh, texture, camera, unlit=True)
+            made[kind] = small(path.read_bytes())
     return made
 
 
