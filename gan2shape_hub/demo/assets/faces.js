@@ -6,4 +6,6 @@ for (const button of buttons)
     for (const other of buttons) other.ariaPressed = String(other === button);
     props.value = button.dataset.name;
     trigger('input');
+    // Where the page is one column, the model is further down.
+    if (innerWidth <= 768) document.getElementById('viewer')?.scrollIntoView({ behavior: 'smooth', block: 'center' });
   });
