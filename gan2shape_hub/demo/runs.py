@@ -131,10 +131,20 @@ def shortened(schedule: ScheduleConfig) -> ScheduleConfig:
 
 
 def timed(pipeline: GAN2ShapePipeline, item: Any, **options: Any) -> tuple[RunReport, float]:
-    """A run's report, and the seconds that it takes with what a page needs besides."""
+    """The report of a run of few iterations, and the seconds that it takes with what a page needs besides. Its steps'
+    seconds are those that their iterations take one after the other: what a step does once would count too much."""
+    marks: dict[str, list[float]] = {}
     begun = time.perf_counter()
-    result = pipeline(item, **options).with_sides()
-    return result.report, time.perf_counter() - begun
+    watch = lambda progress: marks.setdefault(progress.step, []).append(time.perf_counter())  # noqa: E731
+    result = pipeline(item, callback=watch, **options).with_sides()
+    seconds = time.perf_counter() - begun
+    steps = tuple(
+        dataclasses.replace(step, seconds=step.iterations * (at[-1] - at[0]) / (len(at) - 1))
+        if len(at := marks.get(step.step, ())) > 1
+        else step
+        for step in result.report.steps
+    )
+    return dataclasses.replace(result.report, steps=steps), seconds
 
 
 class Countdown:
