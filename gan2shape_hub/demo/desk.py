@@ -22,7 +22,8 @@ from gan2shape_hub.demo.shelf import Shelf, Subject
 from gan2shape_hub.demo.visitors import DemoError, Session, Workspace, sentence, told
 from gan2shape_hub.errors import Cancelled
 from gan2shape_hub.plan import in_words
-from gan2shape_hub.results.image_files import to_pil
+from gan2shape_hub.results.image_files import mask_to_pil, to_pil
+from gan2shape_hub.results.viewer import Viewer
 
 SURFACES = [("Textured", "Textured"), ("Shape", "Shape"), ("With background", "Behind")]
 """What the viewer shows; examples have the first two."""
@@ -242,8 +243,8 @@ class Desk:
             {**_model(finished, session, "textured"), "poster": file_address(compared[0])},
             gr.Radio(choices=SURFACES, value=SURFACES[0][1]),
             compared,
-            session.picture("depth.png", _enlarged(results.depth_picture(viewer))),
-            session.picture("normals.png", _enlarged(results.normals_picture(viewer))),
+            session.picture("depth.png", _alone(results.depth_picture(viewer), viewer)),
+            session.picture("normals.png", _alone(results.normals_picture(viewer), viewer)),
             command_box(results.command(finished)),
             results.settings(finished),
             gr.Button(visible=finished.subject.is_photograph),
@@ -288,7 +289,7 @@ class Desk:
         self, pitch: float, photographic: bool = False, request: gr.Request | None = None
     ) -> list[tuple[str, str]]:
         session = self.session(request)
-        name, shelf = ("view_gan.jpg", self.shelf) if photographic else ("view.jpg", None)
+        name, shelf = ("view_gan.jpg", self.shelf) if photographic else ("view.webp", None)
         views = results.strip(own_result(session), pitch, shelf)
         return [(session.picture(name, picture, keep=12), caption) for picture, caption in views]
 
@@ -342,3 +343,10 @@ def _button(kind: str, path: Path | None) -> Any:
 
 def _enlarged(picture: Image.Image, side: int = 512) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _alone(picture: Image.Image, viewer: Viewer) -> Image.Image:
+    """The object on nothing: pages are light or dark."""
+    picture = _enlarged(picture.convert("RGB"))
+    picture.putalpha(_enlarged(mask_to_pil(viewer.object_seen)))
+    return picture

@@ -173,7 +173,7 @@ class Endpoints:
         """
         session, finished = self._result(result_id, request)
         picture = results.turned(finished, yaw, pitch, self.desk.shelf if photographic else None)
-        return session.picture("turned_gan.png", picture) if photographic else session.picture("turned.jpg", picture)
+        return session.picture("turned_gan.png", picture) if photographic else session.picture("turned.webp", picture)
 
     @told
     def download(self, result_id: str = "", kind: str = "obj", request: gr.Request | None = None) -> str:

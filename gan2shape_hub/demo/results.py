@@ -28,14 +28,14 @@ from gan2shape_hub.rendering.environment import ENVIRONMENTS
 from gan2shape_hub.results import image_files
 from gan2shape_hub.results.animation import video_available, write_animation
 from gan2shape_hub.results.contact_sheet import contact_sheet
-from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light
+from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, rotate_poses
 from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import cut_out
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.model import ModelOptions
 from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import turntable_frames
+from gan2shape_hub.results.views import frame_poses, middle, model_views, turntable_frames
 
 RELIT_SIDE, TURNED_SIDE = 512, 384
 """Pixels of the quick pictures."""
@@ -148,7 +148,20 @@ def turned(finished: Finished, yaw_deg: float, pitch_deg: float, shelf: Shelf | 
         with finished.whole(shelf) as result:
             return result.rotate(float(yaw_deg), float(pitch_deg), through_gan=True)
     with one_thread():
-        return finished.quick(TURNED_SIDE).render(yaw_deg, pitch_deg, None, size=TURNED_SIDE, supersample=1)
+        return _view(finished.quick(TURNED_SIDE), yaw_deg, pitch_deg)
+
+
+@torch.no_grad()
+def _view(viewer: Viewer, yaw_deg: float, pitch_deg: float) -> Image.Image:
+    """The model turned as `Viewer.render` turns it, on nothing: pages are light or dark."""
+    model, camera = viewer.shown, viewer.camera
+    poses = rotate_poses([(yaw_deg, pitch_deg)], camera, start=viewer.pose, pivot=middle(model.body))
+    poses = frame_poses(poses, model.body, camera)
+    (seen,) = model_views(model, poses, camera, TURNED_SIDE, supersample=1, picture_only=True, background=(0, 0, 0))
+    cover = seen.mask[0].clamp(0, 1)
+    picture = to_pil((seen.image[0] + 1) / cover.clamp_min(1e-3) - 1)  # black, which is -1, taken out of the edges
+    picture.putalpha(image_files.mask_to_pil(cover[0]))
+    return picture
 
 
 def strip(finished: Finished, pitch_deg: float = 0.0, shelf: Shelf | None = None) -> Iterator[tuple[Image.Image, str]]:
@@ -267,8 +280,8 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
     image_files.write_depth_png(folder / "depth.png", depth, mask=mask)
     image_files.write_depth_npy(folder / "depth.npy", depth)
     for name, picture in {
-        "depth_coloured": depth_picture(viewer),
-        "normals": normals_picture(viewer),
+        "depth_coloured": cut_out(depth_picture(viewer), viewer.object_seen),
+        "normals": cut_out(normals_picture(viewer), viewer.object_seen),
         "mask": image_files.mask_to_pil(mask),
         **{name: to_pil(getattr(viewer, name)) for name in ("albedo", "texture", "reconstruction")},
         "input": to_pil(viewer.source),
@@ -297,12 +310,11 @@ def shape_picture(viewer: Viewer) -> Image.Image:
 
 
 def depth_picture(viewer: Viewer) -> Image.Image:
-    return cut_out(image_files.depth_to_pil(viewer.seen[0], viewer.object_seen), viewer.object_seen)
+    return image_files.depth_to_pil(viewer.seen[0], viewer.object_seen)
 
 
 def normals_picture(viewer: Viewer) -> Image.Image:
-    picture = image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
-    return cut_out(picture, viewer.object_seen)
+    return image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
 
 
 def settings(finished: Finished) -> dict[str, Any]:
