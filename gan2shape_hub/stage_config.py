@@ -69,8 +69,8 @@ class InvertConfig:
     face_box: tuple[float, float, float, float] = (0.32, 0.25, 0.88, 0.75)
     """(top, left, bottom, right) in 0..1 of the face in an aligned square: forehead to chin."""
     unlike_limit: float = 0.12
-    """Beyond this `unlikeness` the generator's picture of a photograph shows somebody else. Of generated faces inverted
-    for 0 to 120 iterations: 0.18 to 0.36 where nobody was searched for, at most 0.07 after 16 iterations."""
+    """Beyond this `unlikeness` the generator's picture of a photograph shows somebody else. Of generated
+    faces, 0.18 to 0.37 where nobody was searched for, at most 0.07 after 16 iterations (docs/method.md)."""
 
     def __post_init__(self) -> None:
         top, left, bottom, right = self.face_box

@@ -19,8 +19,8 @@ SIDE = 64
 @torch.no_grad()
 def unlikeness(picture: Tensor, photograph: Tensor, run: Run) -> float | None:
     """How far two faces (1, 3, S, S) in -1..1, aligned alike, are apart: mean over the perceptual network's maps of one
-    minus the cosine between features at the same place. 0 is the same picture, 0.5 anybody. None where the category
-    aligns no faces, or there is no such network."""
+    minus the cosine between features at the same place. 0 is the same picture, 0.2 to 0.4 mostly somebody else. None
+    where the category aligns no faces, or there is no such network."""
     if run.perceptual is None or run.config.align != "face":
         return None
     top, left, bottom, right = run.config.invert.face_box
