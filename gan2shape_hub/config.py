@@ -346,6 +346,17 @@ class CategoryConfig:
         """Part of an image's side that the centre crop keeps."""
         return self.center_crop / 256 if self.center_crop else 1.0
 
+    @property
+    def generated_limit_deg(self) -> tuple[float, float]:
+        """Largest |yaw|, |pitch| from an image's own view that the generator draws: beyond ``view_step_limit`` it would
+        draw the same picture again. ``rotation_limit_deg`` where it knows no directions."""
+        yaw, pitch = self.rotation_limit_deg
+        if not self.projection.view_directions:
+            return yaw, pitch
+        steps = self.projection.view_step_limit * self.camera.view_angle_deg
+        up, across = (math.floor(steps * unit) for unit in self.projection.view_units)
+        return min(yaw, across), min(pitch, up)
+
     def schedule(self, preset: str | None = None) -> ScheduleConfig:
         """Schedule named ``preset`` (the default preset where it is None); ConfigError names what exists."""
         name = preset or self.default_preset

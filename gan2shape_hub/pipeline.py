@@ -329,6 +329,7 @@ class GAN2ShapePipeline(Pretrained):
             nets=self._nets(run.schedule, seed),
             photographs=tuple(item.is_photograph for item in items),
             quality_db=(None,) * len(items),
+            unlikeness=(None,) * len(items),
             average=self.components["average_sheet"]() if "average_sheet" in self.components else None,
         )
         return state, sources
@@ -365,7 +366,8 @@ class GAN2ShapePipeline(Pretrained):
         editor = GanEditor(state.nets.encoder, state.generator, state.projection, self.components.get("masker"))
         scene, targets, results = state.seen(self.config), state.targets, []
         for k, item in enumerate(items):
-            own = dataclasses.replace(report, input=item.report, psnr_db=state.quality_db[k], number=k + 1)
+            quality = {"psnr_db": state.quality_db[k], "unlikeness": state.unlikeness[k]}
+            own = dataclasses.replace(report, input=item.report, number=k + 1, **quality)
             results.append(
                 Reconstruction(
                     config=self.config,

@@ -38,7 +38,7 @@ from gan2shape_hub.stages.mask import mask_from_scene
 from gan2shape_hub.surroundings import class_in_own_surroundings
 
 POOR_DB = 18.0
-"""Below it the generator's picture of a photograph shows somebody else."""
+"""Below it the generator's picture of a photograph shows something else, where faces cannot be compared."""
 
 
 @class_in_own_surroundings
@@ -100,8 +100,7 @@ class Reconstruction:
     def sides(self) -> Sides | None:
         """The object from its left and right, as the generator draws it, aligned to the sheet; drawn when they are
         first asked for. None where it cannot: no directions, no masker, or a photograph that is somebody else to it."""
-        poor = self.inversion_db is not None and self.inversion_db < POOR_DB
-        if self.known_sides is not None or not self.editor.turns or self.alpha is None or poor:
+        if self.known_sides is not None or not self.editor.turns or self.alpha is None or self.shows_another:
             return self.known_sides
         camera, viewer = self.config.camera, self.viewer
         images, masks, turns = side_pictures(self.editor, self.latent, float(self.view[1]), self.config.crop_fraction)
@@ -219,11 +218,18 @@ class Reconstruction:
         model = self.model(ModelOptions(shape, background, faces, texture_size, texture, sides))
         return to_trimesh(model.mesh, model.picture, self.config.camera)
 
-    def warn_if_poor(self, threshold_db: float = POOR_DB) -> bool:
-        """Warn where the generator could not express the photograph: edits through it show somebody else then. The
-        pipeline does so itself; True where it is poor."""
-        quality = self.inversion_db
-        if quality is None or quality >= threshold_db:
+    @property
+    def shows_another(self) -> bool:
+        """Whether the generator's picture of the photograph shows somebody else, and so do edits through it: by its
+        face, where faces can be compared, else by its PSNR."""
+        if self.report.unlikeness is not None:
+            return self.report.unlikeness > self.config.invert.unlike_limit
+        return self.inversion_db is not None and self.inversion_db < POOR_DB
+
+    def warn_if_poor(self) -> bool:
+        """Warn where the generator shows somebody else than the photograph. The pipeline does so itself; True where it
+        does."""
+        if not self.shows_another:
             return False
         remedy = (
             "take a photograph from the front without glasses or hands before the face, or pass tuned=True (--tune)"
@@ -231,8 +237,8 @@ class Reconstruction:
         if not self.report.schedule.invert_iterations:
             remedy = f"preset '{self.report.preset}' guesses the person and searches for nobody: take one that does"
         warnings.warn(
-            f"the generator reproduces this photograph at only {quality:.1f} dB: edits through it may show somebody "
-            f"else; {remedy}.",
+            f"the generator reproduces this photograph as somebody else ({self.inversion_db:.1f} dB), and so do edits "
+            f"through it; {remedy}.",
             stacklevel=2,
         )
         return True
@@ -290,7 +296,7 @@ class Reconstruction:
     @property
     def inversion_db(self) -> float | None:
         """How close the generator's picture (``inverted``) comes to the photograph: its PSNR at N pixels. Above 24 dB
-        it is hard to tell apart when small, below 18 dB it is somebody else. None for a latent, which is exact."""
+        it is hard to tell apart when small; who it shows, `shows_another` says. None for a latent, which is exact."""
         return self.report.psnr_db
 
     @property

@@ -38,7 +38,8 @@ class InputReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """One image's report; the images of a joint run share all but ``input``, ``psnr_db`` and ``number``."""
+    """One image's report; the images of a joint run share all but ``input``, ``psnr_db``, ``unlikeness`` and
+    ``number``."""
 
     category: str
     preset: str
@@ -55,6 +56,8 @@ class RunReport:
     input: InputReport = field(default_factory=InputReport)
     psnr_db: float | None = None
     """Of the generator's picture against the photograph; None for a latent, which is exact."""
+    unlikeness: float | None = None
+    """How far the photograph's face and the generator's are apart (``stages/likeness.py``); None: not known."""
     number: int = 1
     """Which image of a joint run this is, from 1 to ``images``."""
     images: int = 1
@@ -73,5 +76,5 @@ class RunReport:
         told["versions"] = dict(self.versions)
         told["warnings"] = list(self.warnings)
         told |= {"joint": {"image": number, "images": images} if images > 1 else None, **dataclasses.asdict(given)}
-        always = {f.name for f in dataclasses.fields(self)} - {"checkpoint", "warnings"}
+        always = {f.name for f in dataclasses.fields(self)} - {"checkpoint", "warnings", "unlikeness"}
         return {name: value for name, value in told.items() if name in always or value not in (None, [])}

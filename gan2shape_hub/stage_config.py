@@ -66,8 +66,15 @@ class InvertConfig:
     24.5 dB) and the whole picture stayed as close (20.5 and 20.4 dB)."""
     good_enough_db: float = 40.0
     """The search stops here: closer cannot be seen, and no later step can tell."""
+    face_box: tuple[float, float, float, float] = (0.32, 0.25, 0.88, 0.75)
+    """(top, left, bottom, right) in 0..1 of the face in an aligned square: forehead to chin."""
+    unlike_limit: float = 0.12
+    """Beyond this `unlikeness` the generator's picture of a photograph shows somebody else. Of generated
+    faces, 0.18 to 0.37 where nobody was searched for, at most 0.07 after 16 iterations (docs/method.md)."""
 
     def __post_init__(self) -> None:
+        top, left, bottom, right = self.face_box
+        check(0 <= top < bottom <= 1 and 0 <= left < right <= 1, "invert.face_box", self.face_box, "inside of 0..1")
         check(0 <= self.coarse <= 1, "invert.coarse", self.coarse, "between 0 and 1")
         for name in ("learning_rate", "wide_learning_rate"):
             check(getattr(self, name) > 0, f"invert.{name}", getattr(self, name), "above 0")

@@ -31,6 +31,8 @@ class State:
     """Which of the K images are photographs; the others are the generator's own. Empty: none is."""
     quality_db: tuple[float | None, ...] = ()
     """How well the generator expresses each photograph (PSNR); None for what came with its latent."""
+    unlikeness: tuple[float | None, ...] = ()
+    """How far each photograph's face and the generator's are apart (``stages/likeness.py``); None: not known."""
     scene: Scene | None = None
     """All K scenes as they would be returned now; None: as the networks say. Its side S need not be the networks'."""
     average: Tensor | None = None

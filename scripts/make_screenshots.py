@@ -42,7 +42,7 @@ def take(chromium: str, folder: Path, seed: int, preset: str) -> list[Path]:
     from gan2shape_hub.demo.desk import Desk
 
     desk = Desk()
-    desk.estimates(desk.shelf.default, False, None)  # so that the pictures show times
+    list(desk.estimates(desk.shelf.default, False, None))  # so that the pictures show times
     demo = layout.build(desk)
     _, address, _ = layout.launch(demo, desk, prevent_thread_lock=True, quiet=True)
     files = []
@@ -83,7 +83,7 @@ def reconstruct(page, seed: int, preset: str) -> None:
     page.click("#start")
     page.wait_for_selector("#card[data-state=running], #card[data-state=done]")
     page.wait_for_selector("#card[data-state=done]")
-    page.wait_for_selector("#viewer canvas")
+    page.wait_for_selector("#viewer [data-shown]")
     page.wait_for_selector("#turntable video, #turntable img")
     # Every file is made: the program must not end in the middle of a computation.
     page.wait_for_function("() => !document.querySelector('#get_contact')?.textContent.includes('…')")

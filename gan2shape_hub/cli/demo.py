@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from gan2shape_hub.arguments import require
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gan2shape_hub.demo.shelf import Shelf
 
         use_few_heaps()
+        # The page says so to those whom it concerns; a log of whose photographs were hard is nobody's business.
+        warnings.filterwarnings("ignore", message="the generator reproduces this photograph")
         for name in ("SIGTERM", "SIGHUP"):  # so that what was written is removed then too
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda *_: sys.exit(0))

@@ -6,28 +6,39 @@ import base64
 import html
 import io
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from PIL import Image
 
+from gan2shape_hub.demo.faces import Faces
 from gan2shape_hub.demo.runs import Report
 from gan2shape_hub.plan import in_words
 
 TITLE = "GAN2Shape: one picture in, a 3D model out"
 
 
+STATIC = "/gan2shape"
+"""Where browsers find what the page is made of; nothing of it is a visitor's."""
+ASSETS = Path(__file__).parent / "assets"
+
+
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 HEADER = _asset("header.html")
 FOOTER = _asset("footer.html")
 EMPTY = _asset("empty.html")
+ANOTHER = _asset("another.html")
 CSS = _asset("page.css")
 HEAD = _asset("head.html")
 BALL_HTML = _asset("ball.html")
 BALL_CSS = _asset("ball.css")
 BALL_JS = _asset("ball.js")
+VIEWER_HTML = _asset("viewer.html")
+VIEWER_JS = _asset("viewer.js")
+FACES_JS = _asset("faces.js")
 
 
 def theme() -> gr.themes.Base:
@@ -53,6 +64,28 @@ def theme() -> gr.themes.Base:
         block_shadow="none",
         block_border_width="1px",
     )
+
+
+def face_buttons(faces: Faces) -> str:
+    """The faces to click, whose pictures their script fetches."""
+    buttons = "".join(
+        f'<button type="button" data-name="{face.name}" title="{html.escape(face.words)}" aria-pressed="false">'
+        f'<img data-src="{STATIC}/examples/{face.file("jpg")}" alt="{html.escape(face.words)}"></button>'
+        for face in faces.faces
+    )
+    return f'<p>Or a finished example</p><div class="faces" role="group" aria-label="Finished examples">{buttons}</div>'
+
+
+def example_note(who: str, how: str) -> str:
+    return (
+        f'<div class="note">{html.escape(who)}. {html.escape(how)}. Press <b>Reconstruct</b> to make it anew here and '
+        "then to relight it, turn it and take it away.</div>"
+    )
+
+
+def file_address(path: str | Path) -> str:
+    """Where the page finds a file of a visitor's folder, below its own address."""
+    return f"/gradio_api/file={quote(str(path))}"
 
 
 def data_address(image: Image.Image) -> str:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
 
 import gradio as gr
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
-from gan2shape_hub.demo import kinds, markup
-from gan2shape_hub.demo.desk import Desk
+from gan2shape_hub.demo import kinds, markup, result_tabs
+from gan2shape_hub.demo.desk import QUALITY, Desk
 from gan2shape_hub.demo.door import middleware
 from gan2shape_hub.demo.endpoints import Endpoints
-from gan2shape_hub.demo.results import DOWNLOADS, ball_of_preset
+from gan2shape_hub.demo.faces import FOLDER
+from gan2shape_hub.demo.result_tabs import AT_ONCE, EDIT, QUIET
 from gan2shape_hub.demo.visitors import LIFETIME_S
 from gan2shape_hub.rendering.environment import ENVIRONMENTS
-from gan2shape_hub.results.animation import video_available
-from gan2shape_hub.results.edit import LIGHT_PRESETS
 
-EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
 MAX_UPLOAD = "20mb"
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
-AT_ONCE = {**QUIET, "queue": False}
-LIVE = {**AT_ONCE, "trigger_mode": "always_last"}
 RUN = {"concurrency_id": "runs", "concurrency_limit": 1}
 RAW = {"preprocess": False}
 """Uploads come as Gradio stored them. It would open a photograph itself, and call a damaged one "Error"."""
-EDIT = {"api_visibility": "private", "concurrency_id": "edits", "concurrency_limit": 2, "show_progress": "minimal"}
 
 
 def build(desk: Desk) -> gr.Blocks:
     """The page and its endpoints. What it writes goes to the desk's folder, which ends with the program."""
     # Uploads too, and so that Gradio serves the sessions' files from where they are, without copies of its own.
     os.environ["GRADIO_TEMP_DIR"] = str(desk.workspace.root)
-    gr.set_static_paths([str(path) for path in EXAMPLES])  # shown from where they are: the folder is the visitors' own
     with gr.Blocks(title=markup.TITLE, delete_cache=(300, int(LIFETIME_S)), analytics_enabled=False) as demo:
         endpoints = Endpoints(desk)
         _endpoints(endpoints)  # first: events of the page are named too, after their handlers
@@ -45,42 +39,54 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=4, min_width=320):
                 make = _make(desk)
             with gr.Column(scale=6, min_width=320):
-                empty = gr.Column(elem_id="empty")
+                empty = gr.Column(elem_id="empty", visible=not desk.offers_examples)
                 with empty:
                     gr.HTML(markup.EMPTY)
                 # Always there, hidden by its class: a viewer that appears together with its model stays empty.
-                results = gr.Column(elem_id="results", elem_classes="waiting")
+                results = gr.Column(elem_id="results", elem_classes="ready" if desk.offers_examples else "waiting")
+                with results:
+                    another = gr.Row(visible=False, elem_id="another", equal_height=True)
+                    with another:
+                        gr.HTML(markup.ANOTHER, elem_classes="note")
+                        adapt = gr.Button("Adapt to the person", elem_id="adapt", size="sm", min_width=150, scale=0)
                 with results, gr.Tabs(elem_id="result_tabs"):
-                    look = _look(desk)
-                    light = _light(desk, endpoints, shown, photographic, quick, surroundings)
-                    turn = _turn(desk, endpoints, shown, photographic)
-                    take = _take()
+                    look = result_tabs.look(desk)
+                    light = result_tabs.light(desk, endpoints, shown, photographic, quick, surroundings)
+                    turn = result_tabs.turn(desk, endpoints, shown, photographic)
+                    take = result_tabs.take(desk)
         gr.HTML(markup.FOOTER)
 
         outputs = [make["card"], make["start"], make["stop"]]
-        order = [make["preset"], make["run_seed"], make["tuned"]]
-        ran = (
-            make["start"]
-            .click(desk.begin, order, outputs, **QUIET)  # in the queue: what is refused outside of it is not told
-            .success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
-        )
+        order = [make["preset"], make["run_seed"], make["tuned"], make["checkpoint"]]
+        place = [look["note"], look["maps"], light["tab"], turn["tab"], take["tab"]]
+        preset, run_seed, _, checkpoint = order
         make["stop"].click(desk.stop, None, outputs, **AT_ONCE)
-        ran.then(desk.make_room, None, [empty, results], **AT_ONCE).then(
-            desk.show,
-            shown,
-            [
+        for button, begin, asked in (
+            (make["start"], desk.begin, order),
+            (adapt, desk.adapt, [preset, run_seed, checkpoint]),
+        ):
+            ran = button.click(
+                begin, asked, outputs, **QUIET
+            ).success(  # in the queue: what is refused outside of it is not told
+                desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal"
+            )
+            ran.then(desk.make_room, None, [empty, results, *place], **AT_ONCE).then(
+                desk.show,
                 shown,
-                look["viewer"],
-                look["surface"],
-                look["compare"],
-                look["depth"],
-                look["normals"],
-                take["command"],
-                take["settings"],
-                light["paste"],
-            ],
-            **QUIET,
-        ).then(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
+                [
+                    shown,
+                    look["viewer"],
+                    look["surface"],
+                    look["compare"],
+                    look["depth"],
+                    look["normals"],
+                    take["command"],
+                    take["settings"],
+                    light["paste"],
+                    another,
+                ],
+                **QUIET,
+            ).then(desk.estimates, [checkpoint, make["tuned"]], preset, **QUIET)
         # A new result brings its own pictures; the event fires only when the result is another one.
         shown.change(endpoints.relight, [shown, *light["values"]], light["picture"], **QUIET)
         shown.change(endpoints.rotate, [shown, *turn["values"]], turn["picture"], **QUIET)
@@ -94,6 +100,13 @@ def build(desk: Desk) -> gr.Blocks:
             concurrency_id="files",
             concurrency_limit=1,
         )
+        if desk.offers_examples:
+            chosen = make["faces"].input(
+                desk.example_shown, make["faces"], [look["viewer"], look["surface"], another, *place], **AT_ONCE
+            )
+            chosen.then(desk.example_prepared, [make["faces"], make["checkpoint"]], make["prepared"], **EDIT).then(
+                desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET
+            )
         demo.load(desk.estimates, [make["checkpoint"], make["tuned"]], make["preset"], **QUIET)
     return demo
 
@@ -114,8 +127,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 elem_id="photo",
                 buttons=[],
             )
-            if EXAMPLES:
-                gr.Examples([[str(path)] for path in EXAMPLES], photo, label="Examples", elem_id="examples")
             face = gr.Dropdown([("the largest", 0)], value=0, label="Face", visible=False, elem_id="face")
             cut_out = gr.Checkbox(False, label="Already cut out: take the central square", elem_id="cut_out")
         with gr.Tab("Generated face", id="generated") as generated_tab:
@@ -132,6 +143,13 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
                 elem_id="variety",
             )
             drawn = gr.Button("Draw this face", elem_id="draw")
+    faces = gr.HTML(
+        "",
+        html_template=markup.face_buttons(desk.offered),
+        js_on_load=markup.FACES_JS,
+        elem_id="examples",
+        visible=desk.offers_examples,
+    )
     with gr.Row(equal_height=True, elem_id="prepared"):
         crop = gr.Image(label="What is reconstructed", interactive=False, height=104, elem_id="crop", buttons=[])
         mask = gr.Image(
@@ -147,7 +165,7 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         presets,
         value=chosen,
         label="Quality",
-        info="Times are measured on this machine",
+        info=QUALITY,
         elem_id="preset",
     )
     with gr.Row():
@@ -193,6 +211,8 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
     checkpoint.change(desk.checkpoint_chosen, checkpoint, [preset, about, crop, mask, note], **QUIET).then(**timed)
     tuned.change(**timed)
     return {
+        "faces": faces,
+        "prepared": prepared,
         "checkpoint": checkpoint,
         "tuned": tuned,
         "run_seed": run_seed,
@@ -201,139 +221,6 @@ def _make(desk: Desk) -> dict[str, gr.Component]:
         "stop": stop,
         "card": card,
     }
-
-
-def _look(desk: Desk) -> dict[str, gr.Component]:
-    """The model and its maps."""
-    with gr.Tab("Model", id="model"):
-        viewer = gr.Model3D(
-            label="Drag to turn, scroll to zoom",
-            camera_position=(90, 90, 1.5),
-            height=460,
-            interactive=False,
-            elem_id="viewer",
-        )
-        surface = gr.Radio(
-            ["Textured", ("With background", "Behind"), "Shape"], value="Textured", label="Surface", elem_id="surface"
-        )
-        with gr.Row(equal_height=True):
-            compare = gr.ImageSlider(
-                label="Input and bare shape", interactive=False, height=300, elem_id="compare", buttons=[]
-            )
-            # Without an encoder the turntable is an animated picture, which a video element does not play.
-            turning = {"label": "Turntable", "interactive": False, "height": 300, "elem_id": "turntable", "buttons": []}
-            turntable = gr.Video(autoplay=True, loop=True, **turning) if video_available() else gr.Image(**turning)
-        with gr.Row():
-            depth = gr.Image(label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"])
-            normals = gr.Image(label="Normals", interactive=False, elem_id="normals", buttons=["fullscreen"])
-    surface.input(desk.surface, surface, viewer, **EDIT)
-    return {
-        "viewer": viewer,
-        "surface": surface,
-        "compare": compare,
-        "turntable": turntable,
-        "depth": depth,
-        "normals": normals,
-    }
-
-
-def _light(
-    desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State, no: gr.State, names: dict[str, gr.State]
-) -> dict[str, gr.Component]:
-    """Another light, while the slider moves."""
-    right, up, ambient, diffuse = ball_of_preset("left")
-    with gr.Tab("Relight", id="relight"):
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=280):
-                picture = gr.Image(
-                    label="Relit", interactive=False, elem_id="relit", buttons=["download", "fullscreen"]
-                )
-            with gr.Column(scale=2, min_width=240):
-                ball = gr.HTML(
-                    [right, up],
-                    html_template=markup.BALL_HTML,
-                    css_template=markup.BALL_CSS,
-                    js_on_load=markup.BALL_JS,
-                    elem_id="ball",
-                )
-                with gr.Row(elem_classes="chips"):
-                    chips = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in LIGHT_PRESETS}
-                with gr.Row(elem_classes="chips"):
-                    around = {name: gr.Button(name, size="sm", elem_id=f"light_{name}") for name in ENVIRONMENTS}
-                sliders = [
-                    gr.Slider(-1, 1, right, step=0.01, label="Left – right", elem_id="light_right"),
-                    gr.Slider(-1, 1, up, step=0.01, label="Below – above", elem_id="light_up"),
-                    gr.Slider(0, 1, ambient, step=0.01, label="Ambient", elem_id="light_ambient"),
-                    gr.Slider(0, 1.2, diffuse, step=0.01, label="Diffuse", elem_id="light_diffuse"),
-                ]
-        with gr.Row():
-            photographic = gr.Button("Photographic (through the GAN)", elem_id="relight_gan")
-            paste = gr.Button("Paste into the photograph", elem_id="paste", visible=False)
-        pasted = gr.Image(
-            label="In the photograph",
-            interactive=False,
-            visible=False,
-            elem_id="pasted",
-            buttons=["download", "fullscreen"],
-        )
-    gr.on([slider.change for slider in sliders], endpoints.relight, [shown, *sliders], picture, **LIVE)
-    ball.input(None, ball, sliders[:2], js="(p) => [p[0], p[1]]", **AT_ONCE)
-    gr.on([s.input for s in sliders[:2]], None, sliders[:2], ball, js="(x, y) => [[x, y]]", **AT_ONCE)
-    for name, chip in chips.items():
-        values = list(ball_of_preset(name))
-        chip.click(None, None, [*sliders, ball], js=f"() => [...{values}, {values[:2]}]", **AT_ONCE)
-    for name, chip in around.items():
-        chip.click(endpoints.relight, [shown, *sliders, no, names[name]], picture, **EDIT)
-    photographic.click(endpoints.relight, [shown, *sliders, yes], picture, **EDIT)
-    paste.click(desk.paste, sliders, pasted, **EDIT)
-    return {"values": sliders, "picture": picture, "paste": paste, "pasted": pasted}
-
-
-def _turn(desk: Desk, endpoints: Endpoints, shown: gr.State, yes: gr.State) -> dict[str, gr.Component]:
-    """Another side."""
-    yaw_limit, pitch_limit = desk.shelf.config(desk.shelf.default).rotation_limit_deg
-    with gr.Tab("Rotate", id="rotate"):
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=280):
-                picture = gr.Image(
-                    label="Turned", interactive=False, elem_id="turned", buttons=["download", "fullscreen"]
-                )
-            with gr.Column(scale=2, min_width=240):
-                yaw = gr.Slider(-yaw_limit, yaw_limit, 30, step=1, label="Yaw, degrees", elem_id="yaw")
-                pitch = gr.Slider(-pitch_limit, pitch_limit, 0, step=1, label="Pitch, degrees", elem_id="pitch")
-                photographic = gr.Button("Photographic (through the GAN)", elem_id="rotate_gan")
-                with gr.Row():
-                    rendered = gr.Button("Strip of views", elem_id="strip_quick")
-                    synthesised = gr.Button("Photographic strip", elem_id="strip_gan")
-        strip = gr.Gallery(
-            label="Views",
-            columns=5,
-            height=190,
-            object_fit="cover",
-            interactive=False,
-            elem_id="strip",
-            buttons=["download_all", "fullscreen"],
-        )
-    gr.on([yaw.change, pitch.change], endpoints.rotate, [shown, yaw, pitch], picture, **LIVE)
-    photographic.click(endpoints.rotate, [shown, yaw, pitch, yes], picture, **EDIT)
-    rendered.click(desk.strip, pitch, strip, **EDIT)
-    synthesised.click(desk.strip, [pitch, yes], strip, **EDIT)
-    return {"values": [yaw, pitch], "picture": picture, "strip": strip}
-
-
-def _take() -> dict[str, gr.Component | list[gr.Component]]:
-    """The files."""
-    with gr.Tab("Take away", id="take"):
-        with gr.Row(elem_id="downloads"):
-            buttons = [
-                gr.DownloadButton(f"{label} …", interactive=False, elem_id=f"get_{kind}")
-                for kind, (label, _) in DOWNLOADS.items()
-            ]
-        gr.HTML('<p class="note">The same result from the command line:</p>')
-        command = gr.HTML("", elem_id="command")
-        with gr.Accordion("All settings", open=False):
-            settings = gr.JSON(show_label=False, elem_id="settings")
-    return {"buttons": buttons, "command": command, "settings": settings}
 
 
 def _endpoints(endpoints: Endpoints) -> None:
@@ -385,6 +272,12 @@ def launch(demo: gr.Blocks, desk: Desk, *, local: bool = False, **options) -> tu
         footer_links=["api", "settings"],
         mcp_server=importlib.util.find_spec("mcp") is not None,
         ssr_mode=False,
-        app_kwargs={"middleware": middleware(desk.workspace, local)},
+        app_kwargs={
+            "middleware": middleware(desk.workspace, local),
+            "routes": [
+                Mount(f"{markup.STATIC}/examples", StaticFiles(directory=FOLDER)),
+                Mount(markup.STATIC, StaticFiles(directory=markup.ASSETS)),
+            ],
+        },
         **options,
     )

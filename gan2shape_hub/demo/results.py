@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -24,24 +25,25 @@ from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.reconstruction import Reconstruction
 from gan2shape_hub.rendering import Light, normals_from_depth, render_view, shade
 from gan2shape_hub.rendering.environment import ENVIRONMENTS
-from gan2shape_hub.rendering.mesh_renderer import CLAY
 from gan2shape_hub.results import image_files
 from gan2shape_hub.results.animation import video_available, write_animation
 from gan2shape_hub.results.contact_sheet import contact_sheet
-from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light
+from gan2shape_hub.results.edit import LIGHT_PRESETS, make_light, rotate_poses
 from gan2shape_hub.results.image_files import to_pil, write_image
 from gan2shape_hub.results.layout import cut_out
 from gan2shape_hub.results.mesh_files import write_glb, write_obj, write_ply, zip_files
 from gan2shape_hub.results.model import ModelOptions
-from gan2shape_hub.results.texture import upsample_depth, without_border
+from gan2shape_hub.results.texture import without_border
 from gan2shape_hub.results.viewer import Viewer
-from gan2shape_hub.results.views import turntable_frames
+from gan2shape_hub.results.views import frame_poses, middle, model_views, turntable_frames
 
 RELIT_SIDE, TURNED_SIDE = 512, 384
 """Pixels of the quick pictures."""
 STRIP = 5
 """Views of a strip."""
 PATIENCE_S = 15.0
+CLAY = 0.84
+"""Reflectance of the bare shape, a neutral grey."""
 EDGE = 0.97
 """The light never comes from further round than this part of the ball's radius: beyond it only rims are lit."""
 
@@ -140,17 +142,31 @@ def relit(
 
 def turned(finished: Finished, yaw_deg: float, pitch_deg: float, shelf: Shelf | None = None) -> Image.Image:
     """The mesh from another side, 384 pixels; where a ``shelf`` is given the generator's picture, at its full size."""
-    _check_angles(finished, yaw_deg, pitch_deg)
+    config = finished.result.config
+    _check_angles(yaw_deg, pitch_deg, config.rotation_limit_deg if shelf is None else config.generated_limit_deg)
     if shelf is not None:
         with finished.whole(shelf) as result:
             return result.rotate(float(yaw_deg), float(pitch_deg), through_gan=True)
     with one_thread():
-        return finished.quick(TURNED_SIDE).render(yaw_deg, pitch_deg, None, size=TURNED_SIDE, supersample=1)
+        return _view(finished.quick(TURNED_SIDE), yaw_deg, pitch_deg)
+
+
+@torch.no_grad()
+def _view(viewer: Viewer, yaw_deg: float, pitch_deg: float) -> Image.Image:
+    """The model turned as `Viewer.render` turns it, on nothing: pages are light or dark."""
+    model, camera = viewer.shown, viewer.camera
+    poses = rotate_poses([(yaw_deg, pitch_deg)], camera, start=viewer.pose, pivot=middle(model.body))
+    poses = frame_poses(poses, model.body, camera)
+    (seen,) = model_views(model, poses, camera, TURNED_SIDE, supersample=1, picture_only=True, background=(0, 0, 0))
+    cover = seen.mask[0].clamp(0, 1)
+    picture = to_pil((seen.image[0] + 1) / cover.clamp_min(1e-3) - 1)  # black, which is -1, taken out of the edges
+    picture.putalpha(image_files.mask_to_pil(cover[0]))
+    return picture
 
 
 def strip(finished: Finished, pitch_deg: float = 0.0, shelf: Shelf | None = None) -> Iterator[tuple[Image.Image, str]]:
     """Pictures from the left to the right, each with its caption, as they are made."""
-    limit = min(finished.result.config.rotation_limit_deg[0], 45.0)
+    limit = finished.result.config.generated_limit_deg[0]
     for k in range(STRIP):
         yaw = round(limit * (2 * k / (STRIP - 1) - 1), 1)
         picture = turned(finished, yaw, pitch_deg, shelf)
@@ -171,10 +187,10 @@ def relit_in_photograph(
     return result.paste(edited)
 
 
-def _check_angles(finished: Finished, yaw_deg: float, pitch_deg: float) -> None:
+def _check_angles(yaw_deg: float, pitch_deg: float, limit: tuple[float, float]) -> None:
     if not (math.isfinite(yaw_deg) and math.isfinite(pitch_deg)):
         raise DemoError(f"the angles are {yaw_deg} and {pitch_deg}, must be finite numbers of degrees.")
-    yaw, pitch = finished.result.config.rotation_limit_deg
+    yaw, pitch = limit
     if abs(yaw_deg) > yaw or abs(pitch_deg) > pitch:
         raise DemoError(
             f"the angles are {yaw_deg:g} and {pitch_deg:g} degrees, must be within ±{yaw:g} and ±{pitch:g} degrees."
@@ -193,15 +209,29 @@ DOWNLOADS = {
     "contact": ("Contact sheet", "contact_sheet.png"),
 }
 """Kind of file -> its button and its name, in the order in which they are made: the quick ones first."""
-VIEWS = {"textured": ("", "view.glb"), "shape": ("", "shape.glb"), "behind": ("", "behind.glb")}
-"""What the page's viewer shows: a quarter of the download's faces, for phones; bare, textured, or with
-its background behind it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page's viewer shows: a quarter of the download's faces, for phones."""
+
+    file: str
+    words: str
+    reach_deg: tuple[int, int]
+    """Yaw and pitch beyond which there is nothing to see."""
+
+
+VIEWS = {
+    "textured": View("view.glb", "The model", (75, 35)),
+    "shape": View("shape.glb", "The bare shape", (75, 35)),
+    "behind": View("behind.glb", "The model with its background", (40, 25)),
+}
 
 
 def file_of(finished: Finished, folder: Path, kind: str) -> Path:
     """The file of a kind of ``DOWNLOADS`` or ``VIEWS``, made where it is not there yet. Each result has a folder of
     its own in ``folder``."""
-    path = folder / finished.id / {**DOWNLOADS, **VIEWS}[kind][1]
+    path = folder / finished.id / (VIEWS[kind].file if kind in VIEWS else DOWNLOADS[kind][1])
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with torch.no_grad():
@@ -229,10 +259,12 @@ def _write(finished: Finished, kind: str, path: Path) -> None:
     elif kind == "contact":
         write_image(path, contact_sheet(viewer))
     elif kind == "shape":
-        # Its light is part of the clay: a viewer's surroundings have colours.
+        # Its light is part of the clay: all around as a viewer's is, it would model little.
         light = replace(viewer, mesh_side=0)
-        colours = lit_clay(light.wide, light.shown.picture.width)
-        write_glb(path, light.shown.mesh, to_pil(colours), camera, unlit=True)
+        clay, texture = to_pil(lit_clay(light.wide, light.shown.picture.width)), light.shown.picture
+        if texture.mode == "RGBA":
+            clay.putalpha(texture.getchannel("A"))
+        write_glb(path, light.shown.mesh, clay, camera, unlit=True)
     elif kind == "settings":
         with atomic_file(path) as part:
             part.write_text(json.dumps(settings(finished), indent=2, default=str) + "\n", encoding="utf-8")
@@ -248,8 +280,8 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
     image_files.write_depth_png(folder / "depth.png", depth, mask=mask)
     image_files.write_depth_npy(folder / "depth.npy", depth)
     for name, picture in {
-        "depth_coloured": depth_picture(viewer),
-        "normals": normals_picture(viewer),
+        "depth_coloured": cut_out(depth_picture(viewer), viewer.object_seen),
+        "normals": cut_out(normals_picture(viewer), viewer.object_seen),
         "mask": image_files.mask_to_pil(mask),
         **{name: to_pil(getattr(viewer, name)) for name in ("albedo", "texture", "reconstruction")},
         "input": to_pil(viewer.source),
@@ -257,19 +289,20 @@ def _write_maps(viewer: Viewer, folder: Path) -> None:
         write_image(folder / f"{name}.png", picture)
 
 
-def lit_clay(viewer: Viewer, side: int, light: str = "left") -> Tensor:
-    """The bare surface as a canonical texture (3, side, side): grey clay under a lamp of `LIGHT_PRESETS`."""
-    depth = without_border(viewer.depth, viewer.camera)
-    normals = normals_from_depth(upsample_depth(depth, side)[None], viewer.camera)
-    clay = normals.new_tensor(CLAY)[:, None, None].expand(1, 3, side, side) * 2 - 1
-    return shade(clay, normals, viewer.as_light(light))[0][0].clamp(-1, 1)
+def lit_clay(viewer: Viewer, side: int, right: float = -0.5) -> Tensor:
+    """The bare surface as a canonical texture (3, side, side): grey clay under a soft lamp above the camera, further
+    to the ``right`` or the left (-1..1)."""
+    normals = normals_from_depth(without_border(viewer.depth, viewer.camera)[None], viewer.camera)
+    clay = torch.full_like(normals, CLAY * 2 - 1)
+    lit, _ = shade(clay, normals, ball_light(right, 0.5, 0.3, 0.75, like=normals))
+    return F.interpolate(lit, (side, side), mode="bicubic", align_corners=True)[0].clamp(-1, 1)
 
 
 def shape_picture(viewer: Viewer) -> Image.Image:
     """The bare surface as the photograph sees it, cut out; lit from the right, the half that a slider shows of it."""
     picture = render_view(
         without_border(viewer.depth, viewer.camera)[None],
-        lit_clay(viewer, viewer.depth.shape[-1], "right")[None],
+        lit_clay(viewer, viewer.depth.shape[-1], 0.5)[None],
         viewer.pose,
         viewer.camera,
     )
@@ -277,12 +310,11 @@ def shape_picture(viewer: Viewer) -> Image.Image:
 
 
 def depth_picture(viewer: Viewer) -> Image.Image:
-    return cut_out(image_files.depth_to_pil(viewer.seen[0], viewer.object_seen), viewer.object_seen)
+    return image_files.depth_to_pil(viewer.seen[0], viewer.object_seen)
 
 
 def normals_picture(viewer: Viewer) -> Image.Image:
-    picture = image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
-    return cut_out(picture, viewer.object_seen)
+    return image_files.normals_to_pil(normals_from_depth(viewer.seen[0][None], viewer.camera))
 
 
 def settings(finished: Finished) -> dict[str, Any]:

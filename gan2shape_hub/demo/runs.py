@@ -89,22 +89,22 @@ class Order:
 
 @dataclass
 class Speeds:
-    """Seconds an iteration of each step of one checkpoint takes on this machine: a few iterations are timed, and each
-    run corrects them. Thread-safe enough: values are only replaced."""
+    """Seconds an iteration of each step of one preset takes on this machine, for one kind of picture: a few iterations
+    are timed, and each run corrects them. Thread-safe enough: values are only replaced."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def learn(self, report: RunReport) -> None:
-        """Take over what a finished run measured."""
+    def learn(self, report: RunReport, seconds: float) -> None:
+        """Take over what a finished run measured, which took ``seconds`` in all."""
         spent: dict[str, tuple[float, int]] = {}
         for record in report.steps:
-            seconds, count = spent.get(record.step, (0.0, 0))
-            spent[record.step] = (seconds + record.seconds, count + record.iterations)
-        for step, (seconds, count) in spent.items():
+            before, count = spent.get(record.step, (0.0, 0))
+            spent[record.step] = (before + record.seconds, count + record.iterations)
+        counted = {step: (spent_s, count) for step, (spent_s, count) in spent.items() if count}
+        for step, (spent_s, count) in counted.items():
             if count > 2 or step not in self.seconds:  # the first iterations warm up
-                self.seconds[step] = seconds / count
-        rest = report.seconds - sum(seconds for seconds, _ in spent.values())
-        self.seconds[FIXED.name] = max(rest, 0.05)
+                self.seconds[step] = spent_s / count
+        self.seconds[FIXED.name] = max(seconds - sum(spent_s for spent_s, _ in counted.values()), 0.05)
 
     def of(self, steps: Sequence[Step]) -> float | None:
         """Seconds that ``steps`` take; None where one of them was never timed."""
@@ -113,24 +113,38 @@ class Speeds:
             return None
         return sum(self.seconds[step.name] * step.iterations for step in steps)
 
-    def measure(self, pipeline: GAN2ShapePipeline, schedule: ScheduleConfig, tuned: bool) -> None:
-        """Time the first iterations of every step of ``schedule`` that was never timed, on a generated image as if it
-        were a photograph, in a few seconds."""
-        kinds = ("decompose", "explore", "refine")
-        twice = {kind: 2 for kind in kinds if any(getattr(this, kind) for this in schedule.rounds)}
-        short = dataclasses.replace(
-            schedule,
-            rounds=tuple(dataclasses.replace(r, **{**dict.fromkeys(kinds, 0), **twice}) for r in schedule.rounds[:1]),
-            prior_iterations=min(schedule.prior_iterations, 2),
-            collected_batches=1,
-            invert_iterations=min(schedule.invert_iterations, 3),
-            tune_iterations=min(schedule.tune_iterations, 2),
-            turned_views=min(schedule.turned_views, 2),
-            adjust_iterations=min(schedule.adjust_iterations, 3),
-        )
-        if self.of(pipeline.plan(Images(photographs=1), preset=short, tuned=tuned)) is None:
-            sample = pipeline.sample(seed=0)
-            self.learn(pipeline(sample.image, preset=short, align=False, tuned=tuned).report)
+
+def shortened(schedule: ScheduleConfig) -> ScheduleConfig:
+    """A schedule that has a few iterations of everything that ``schedule`` has."""
+    kinds = ("decompose", "explore", "refine")
+    some = {kind: 3 for kind in kinds if any(getattr(this, kind) for this in schedule.rounds)}
+    return dataclasses.replace(
+        schedule,
+        rounds=tuple(dataclasses.replace(r, **{**dict.fromkeys(kinds, 0), **some}) for r in schedule.rounds[:1]),
+        prior_iterations=min(schedule.prior_iterations, 2),
+        collected_batches=1,
+        invert_iterations=min(schedule.invert_iterations, 8),
+        tune_iterations=min(schedule.tune_iterations, 3),
+        turned_views=min(schedule.turned_views, 2),
+        adjust_iterations=min(schedule.adjust_iterations, 3),
+    )
+
+
+def timed(pipeline: GAN2ShapePipeline, item: Any, **options: Any) -> tuple[RunReport, float]:
+    """The report of a run of few iterations, and the seconds that it takes with what a page needs besides. Its steps'
+    seconds are those that their iterations take one after the other: what a step does once would count too much."""
+    marks: dict[str, list[float]] = {}
+    begun = time.perf_counter()
+    watch = lambda progress: marks.setdefault(progress.step, []).append(time.perf_counter())  # noqa: E731
+    result = pipeline(item, callback=watch, **options).with_sides()
+    seconds = time.perf_counter() - begun
+    steps = tuple(
+        dataclasses.replace(step, seconds=step.iterations * (at[-1] - at[0]) / (len(at) - 1))
+        if len(at := marks.get(step.step, ())) > 1
+        else step
+        for step in result.report.steps
+    )
+    return dataclasses.replace(result.report, steps=steps), seconds
 
 
 class Countdown:
@@ -170,29 +184,53 @@ class Workshop:
         self.shelf = shelf
         self.at_work = threading.Lock()
         """Gradio's queue lets one order begin after the other; a visitor's who left may take a moment to end."""
-        self._speeds: dict[str, Speeds] = {}
+        self._speeds: dict[tuple[str, str, bool], Speeds] = {}
         self._measuring = threading.Lock()
+        self._warm: set[str] = set()
 
-    def speeds(self, checkpoint: str) -> Speeds:
-        return self._speeds.setdefault(checkpoint, Speeds())
+    def speeds(self, checkpoint: str, preset: str, photograph: bool) -> Speeds:
+        return self._speeds.setdefault((checkpoint, preset, photograph), Speeds())
 
-    def estimates(self, checkpoint: str, photograph: bool, tuned: bool) -> dict[str, float | None]:
-        """Preset -> seconds it takes on this machine. The first time that is measured; a run, which wants the machine
-        for itself, puts it off (Cancelled)."""
-        speeds, found = self.speeds(checkpoint), {}
+    def estimates(self, checkpoint: str, photograph: bool, tuned: bool) -> Iterator[dict[str, float | None]]:
+        """Preset -> seconds it takes on this machine, None as long as that is not known: what is known at once, and
+        again after each preset that is measured. A run, which wants the machine for itself, puts that off (Cancelled).
+        """
         with self.shelf.use(checkpoint, patience_s=5) as pipeline:
             presets, _ = self.shelf.presets(checkpoint)
-            with self._measuring, StopsBetweenOperations(self.at_work.locked):
-                for name in reversed(presets):  # the longest has most kinds of steps
-                    speeds.measure(pipeline, pipeline.config.schedule(name), tuned)
-            for name in presets:
-                steps = pipeline.plan(Images(photographs=int(photograph)), preset=name, tuned=tuned)
-                found[name] = speeds.of(steps)
-        return found
+            plans = {
+                name: pipeline.plan(Images(photographs=int(photograph)), preset=name, tuned=tuned) for name in presets
+            }
+
+            def known() -> dict[str, float | None]:
+                return {name: self.speeds(checkpoint, name, photograph).of(plans[name]) for name in presets}
+
+            yield known()
+            for name in presets:  # the shortest first: it is soonest known
+                with self._measuring, StopsBetweenOperations(self.at_work.locked):
+                    if known()[name] is not None:  # by now
+                        continue
+                    self._measure(pipeline, checkpoint, name, tuned)
+                yield known()
+
+    def _measure(self, pipeline: GAN2ShapePipeline, checkpoint: str, preset: str, tuned: bool) -> None:
+        """Time the first iterations of every step of a preset, on a generated image as if it were a photograph, which
+        has all steps that a generated one has."""
+        short, sample = shortened(pipeline.config.schedule(preset)), pipeline.sample(seed=0)
+        options = {"preset": short, "align": False, "tuned": tuned}
+        if checkpoint not in self._warm:
+            timed(pipeline, sample.image, **options)  # whose networks are touched for the first time
+            self._warm.add(checkpoint)
+        report, seconds = timed(pipeline, sample.image, **options)
+        for photograph in (True, False):
+            speeds = self.speeds(checkpoint, preset, photograph)
+            before = dict(speeds.seconds)
+            speeds.learn(report, seconds)
+            speeds.seconds.update(before)  # of whole runs
 
     def run(self, order: Order) -> Iterator[Report | Finished]:
         """Load, run. Yields reports, and Finished last unless it was stopped. DemoError is one sentence."""
-        subject, speeds = order.subject, self.speeds(order.subject.checkpoint)
+        subject = order.subject
+        speeds = self.speeds(subject.checkpoint, order.options["preset"], subject.is_photograph)
         with self.at_work:
             if self.shelf.loaded != subject.checkpoint:
                 yield Report("loading", "Loading the checkpoint")
@@ -200,9 +238,10 @@ class Workshop:
                 with self.shelf.use(subject.checkpoint) as pipeline:
                     images = Images(photographs=int(subject.is_photograph))
                     steps = pipeline.plan(images, preset=order.options["preset"], tuned=order.options["tuned"])
+                    begun = time.perf_counter()
                     for item in stream(pipeline, order, Countdown(steps, speeds)):
                         if isinstance(item, Reconstruction):
-                            speeds.learn(item.report)
+                            speeds.learn(item.report, time.perf_counter() - begun)
                             shared = item.editor.generator is pipeline.generator
                             item = Finished(
                                 id=secrets.token_urlsafe(16),

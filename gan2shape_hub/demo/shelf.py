@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from gan2shape_hub import hub
 from gan2shape_hub.arguments import user_path
 from gan2shape_hub.config import CategoryConfig
+from gan2shape_hub.demo.faces import FOLDER, Face
 from gan2shape_hub.demo.visitors import DemoError
 from gan2shape_hub.errors import InputError
 from gan2shape_hub.pipeline import GAN2ShapePipeline
@@ -274,6 +275,21 @@ class Shelf:
             note=f"Drawn by the generator (seed {seed}, variety {sample.truncation:g}): nobody real.",
             name=f"seed {seed}",
         )
+
+    def offered(self, face: Face, checkpoint: str) -> Subject:
+        """One of the page's faces. Where the checkpoint draws somebody else for its seed, its picture."""
+        if not face.photograph:
+            subject = self.drawn(checkpoint, face.seed)
+            if _alike(subject.crop, FOLDER / face.file("jpg")):
+                return subject
+        return self.photograph(FOLDER / (face.photograph or face.file("jpg")), checkpoint)
+
+
+def _alike(picture: Image.Image, file: Path) -> bool:
+    """Whether a picture is that of a JPEG file."""
+    with Image.open(file) as other:
+        pair = [one.convert("RGB").resize((64, 64), Image.Resampling.BOX) for one in (picture, other)]
+    return max(ImageStat.Stat(ImageChops.difference(*pair)).mean) < 4
 
 
 def public_name(place: str) -> str:

@@ -112,6 +112,8 @@ class Session:
     order: Order | None = None
     """What waits for its turn or runs."""
     finished: Finished | None = None
+    example: str | None = ""
+    """Which finished example the page shows, empty: the first; None once something else was chosen."""
     uploads: dict[Path, None] = field(default_factory=dict)
     """The latest one last."""
     connected: bool = False

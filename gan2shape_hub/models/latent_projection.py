@@ -62,6 +62,18 @@ class LatentProjection:
         moved = along(self.generator, steps, directions)
         return latent + (moved if latent.ndim == 2 else moved[:, None])
 
+    @property
+    def holds(self) -> bool:
+        """Whether it knows which layers make the person's looks: those after the light's, which a turn leaves alone."""
+        return self.walks and bool(self.config.light_layers)
+
+    def turn(self, latent: Tensor, turn: Tensor) -> Tensor:
+        """Latents (B, L, D) as `walk` turns them, in the layers up to the light's: colours and expression are made
+        later, and stay."""
+        layers = 1 + max(self.config.light_layers, default=self.generator.num_latents - 1)
+        wide = latent if latent.ndim == 3 else latent[:, None].expand(-1, self.generator.num_latents, -1)
+        return torch.cat((self.walk(wide, turn)[:, :layers], wide[:, layers:]), 1)
+
     def turned(self, latent: Tensor, yaw: float) -> tuple[Tensor, tuple[float, ...]]:
         """Latents (N, L, D) of ``latent`` (1, D) or (1, L, D), whose yaw is ``yaw`` (view units), turned to either side
         as far as ``view_step_limit`` allows, from where it is and from the front; and by how much (N), in view units. A

@@ -1,7 +1,8 @@
 """Another view and light through the GAN, which makes the picture at its full size.
 
-The view: a crude render from there is projected onto the image manifold (paper section 3.4). The light: where the
-checkpoint knows its directions, the latent is walked along them and the person stays; elsewhere the render is relit.
+Where the checkpoint knows their directions, the latent is walked along them, each in the layers that it needs, and the
+person stays. Elsewhere a crude render is projected onto the image manifold (paper section 3.4), which closes smiling
+mouths and puts glasses on faces: the encoder reads them into what a render lacks.
 """
 
 from __future__ import annotations
@@ -62,7 +63,11 @@ def edited_latent(editor: GanEditor, subject: Subject, pose: Pose, light: Light)
     projection = editor.projection
     if not projection.relights:
         return _projected(editor, subject, pose, light)
-    latent = subject.latent if pose.close_to(subject.pose) else _projected(editor, subject, pose, subject.light)
+    latent = subject.latent
+    if not pose.close_to(subject.pose) and projection.holds:
+        latent = projection.turn(latent, turn_between(subject.pose, pose, subject.config.camera))
+    elif not pose.close_to(subject.pose):
+        latent = _projected(editor, subject, pose, subject.light)
     steps = light_steps(subject.light, light, projection.config)
     return projection.relight(latent, steps) if bool(steps.any()) else latent
 

@@ -28,6 +28,7 @@ from gan2shape_hub.generator import Generator, sample_latents, tap_sizes
 from gan2shape_hub.models.latent_projection import LatentProjection, full_image
 from gan2shape_hub.models.perceptual import feature_loss
 from gan2shape_hub.run import Run
+from gan2shape_hub.stages.likeness import unlikeness
 from gan2shape_hub.stages.preview import no_preview
 from gan2shape_hub.state import State
 
@@ -48,7 +49,7 @@ def invert(state: State, run: Run) -> State:
     """Find the latents of the photographs; the object's mask says what counts for more."""
     targets, generator = state.targets, state.generator
     latents, originals = list(targets.latents.split(1)), list(targets.originals.split(1))
-    quality = list(state.quality_db)
+    quality, unlike = list(state.quality_db), list(state.unlikeness)
     chosen = [k for k, photograph in enumerate(state.photographs) if photograph]
     each = run.iterations // len(chosen)
     for number, k in enumerate(chosen):
@@ -66,10 +67,10 @@ def invert(state: State, run: Run) -> State:
         # Of the tap where there is one, as the encoder was trained to see it.
         image = run.gan_image(generator, found.latent, run.config.image_size)
         latents[k], originals[k] = found.latent.float(), image.float().clamp(-1, 1)
-        quality[k] = round(found.psnr_db, 2)
+        quality[k], unlike[k] = round(found.psnr_db, 2), unlikeness(found.image, image, run)
     latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
     targets = dataclasses.replace(targets, latents=torch.cat(latents), originals=torch.cat(originals))
-    return state.replace(targets=targets, quality_db=tuple(quality))
+    return state.replace(targets=targets, quality_db=tuple(quality), unlikeness=tuple(unlike))
 
 
 @torch.enable_grad()
@@ -249,16 +250,18 @@ def tune(state: State, run: Run) -> State:
         optimizer.step()
         run.tick(iteration, loss.detach(), no_preview)
     generator.requires_grad_(False).eval()
-    quality = list(state.quality_db)
+    quality, unlike = list(state.quality_db), list(state.unlikeness)
     with torch.no_grad():
         originals = torch.cat([run.gan_image(generator, w[None], size).clamp(-1, 1) for w in targets.latents])
         for k in chosen:
             found = full_image(generator, targets.latents[k : k + 1], size, crop)
             quality[k] = round(psnr_db(found[0], targets.images[k]), 2)
+            unlike[k] = unlikeness(found, targets.images[k : k + 1], run)
     return state.replace(
         projection=LatentProjection(generator, run.config.projection),
         targets=dataclasses.replace(targets, originals=originals),
         quality_db=tuple(quality),
+        unlikeness=tuple(unlike),
     )
 
 

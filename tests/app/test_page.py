@@ -1,30 +1,32 @@
 """The page as a visitor sees it, in headless Chromium: from a photograph to a model, edits and files."""
 
+import base64
 import io
 import json
 import re
 import threading
-import time
 import zipfile
 
 import numpy as np
+import pytest
 import trimesh
 from app_server import Visit, face_checkpoint, picture, save_tiny, served
 from conftest import tiny_pipeline
 from PIL import Image
 
+from gan2shape_hub.demo.faces import FOLDER
+
 pytest_plugins = ["page_fixtures"]
 
 
 def canvas_picture(visit):
-    """Pixels of the viewer. A canvas is drawn some time after it is there."""
-    for _ in range(60):
-        pixels = picture(visit.page.locator("#viewer canvas").screenshot())
-        middle = pixels[pixels.shape[0] // 4 : -(pixels.shape[0] // 4), pixels.shape[1] // 3 : -(pixels.shape[1] // 3)]
-        if len(np.unique(middle.reshape(-1, 3).round(-1), axis=0)) > 12:
-            break
-        time.sleep(0.5)
-    return middle
+    """The middle of what the viewer has drawn, on black."""
+    visit.page.locator("#viewer").scroll_into_view_if_needed()
+    visit.page.wait_for_selector("#viewer [data-shown]")
+    data = visit.page.evaluate("document.querySelector('model-viewer').toDataURL()")
+    pixels = picture(base64.b64decode(data.partition(",")[2]))
+    height, width = pixels.shape[:2]
+    return pixels[height // 4 : -(height // 4), width // 3 : -(width // 3)]
 
 
 def test_photograph_to_model(visit, portrait):
@@ -35,13 +37,12 @@ def test_photograph_to_model(visit, portrait):
     assert picture(visit.fetched("#mask")).shape[:2] == (256, 256)
     visit.reconstruct("fast")
     assert "matches the photograph at" in visit.page.inner_text("#card")
-    middle = canvas_picture(visit)
-    assert len(np.unique(middle.reshape(-1, 3).round(-1), axis=0)) > 12, "the canvas is blank"
-    textured = visit.page.locator("[data-testid=model3d-download-link]").get_attribute("href")
+    textured = canvas_picture(visit)
+    assert len(np.unique(textured.reshape(-1, 3).round(-1), axis=0)) > 12, "the canvas is blank"
     visit.page.locator("#surface label", has_text="Shape").click()
-    visit.page.wait_for_function(
-        "old => document.querySelector('[data-testid=model3d-download-link]').href !== old", arg=textured
-    )
+    visit.page.wait_for_selector("#viewer [data-shown*='shape.glb']")
+    shape = canvas_picture(visit)
+    assert np.ptp(textured, -1).mean() > 3 * np.ptp(shape, -1).mean(), "clay is grey"
     for name in ("#depth", "#normals", "#compare"):
         assert picture(visit.fetched(name)).std() > 3, name
     visit.open("Relight")
@@ -52,6 +53,52 @@ def test_photograph_to_model(visit, portrait):
     assert visit.outside == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_viewer_turns_within_what_exists_and_comes_back(browser, tiny, width):
+    visit = Visit(browser, tiny[0], width=width, height=844)
+    visit.draw(15)
+    visit.reconstruct()
+    before = canvas_picture(visit)
+    assert len(np.unique(before.reshape(-1, 3).round(-1), axis=0)) > 12, "the canvas is blank"
+    assert visit.page.evaluate("document.querySelector('model-viewer').getFieldOfView()") < 14
+    box = visit.page.locator("model-viewer").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for _ in range(4):  # several times as far as it turns
+        visit.page.mouse.move(*middle)
+        visit.page.mouse.down()
+        visit.page.mouse.move(box["x"] + 4, middle[1], steps=3)
+        visit.page.mouse.up()
+    visit.page.wait_for_function(f"() => Math.abs({YAW_DEG} - 75) < 1")
+    assert np.abs(canvas_picture(visit) - before).mean() > 2, "seen from its side"
+    visit.page.click("#viewer button")
+    visit.page.wait_for_function(f"() => Math.abs({YAW_DEG}) < 0.05")
+    assert np.abs(canvas_picture(visit) - before).mean() < 2
+    assert visit.errors == []
+    assert visit.outside == []
+    visit.close()
+
+
+def test_the_page_opens_on_a_finished_example_that_turns(browser, tiny):
+    visit = Visit(browser, tiny[0], motion="no-preference")
+    assert len(np.unique(canvas_picture(visit).reshape(-1, 3).round(-1), axis=0)) > 100
+    visit.page.wait_for_function(f"() => Math.abs({YAW_DEG}) > 5")
+    assert visit.page.get_by_role("tab", name="Relight").is_disabled(), "there is nothing to relight yet"
+    visit.page.click("#examples [data-name=boy]")
+    visit.page.wait_for_selector("#viewer [data-shown$='/boy.glb']")
+    assert "Made beforehand" in visit.page.inner_text("#made_beforehand")
+    visit.page.locator("#surface label", has_text="Shape").click()
+    visit.page.wait_for_selector("#viewer [data-shown$='/boy-shape.glb']")
+    visit.page.wait_for_selector("#crop img")
+    assert str(FOLDER.parent) not in visit.context.request.get(f"{visit.address}config").text()
+    visit.reconstruct("instant")
+    assert visit.page.get_by_role("tab", name="Relight").is_enabled()
+    assert visit.page.inner_text("#made_beforehand") == ""
+    assert visit.errors == []
+    assert visit.outside == []
+    visit.close()
+
+
+YAW_DEG = "document.querySelector('model-viewer').getCameraOrbit().theta * 180 / Math.PI"
 TURNTABLE_PLAYS = """() => {
     const video = document.querySelector('#turntable video'), image = document.querySelector('#turntable img');
     return video ? video.readyState >= 2 && !video.error : image?.src.endsWith('.webp') && image.naturalWidth > 64;

@@ -15,7 +15,8 @@ from PIL import Image
 
 from gan2shape_hub.cancel import stoppable
 from gan2shape_hub.config import RoundConfig, ScheduleConfig
-from gan2shape_hub.demo.desk import MAX_WAITING
+from gan2shape_hub.demo.desk import MAX_WAITING, QUALITY
+from gan2shape_hub.demo.faces import FOLDER
 from gan2shape_hub.demo.results import Finished
 from gan2shape_hub.demo.runs import Countdown, Order, Speeds, stream
 from gan2shape_hub.demo.visitors import DemoError
@@ -68,7 +69,7 @@ def order_of(desk, name, request, **options):
     """What the page's button orders for the visitor ``name``: (card, request)."""
     request = request or SimpleNamespace(session_hash=name)
     desk.session(request).subject = desk.shelf.drawn(desk.shelf.default, 1)
-    return desk.begin(options.pop("preset", "fast"), 0, False, request)[0], request
+    return desk.begin(options.pop("preset", "fast"), 0, False, desk.shelf.default, request)[0], request
 
 
 def test_the_line_is_bounded_and_tells_who_is_before(desk):
@@ -91,6 +92,43 @@ def test_an_order_can_be_withdrawn_while_it_waits(desk):
     assert states == ["done"]
     assert desk.workspace.waiting() == 0
     assert list(desk.run(request)) == [], "an order is carried out once"
+
+
+def test_an_example_is_there_at_once_and_is_reconstructed_when_that_is_asked_for(desk):
+    request = SimpleNamespace(session_hash="a")
+    view, surface, *_ = desk.example_shown("boy", request)
+    assert [value for _, value in surface.choices] == ["Textured", "Shape"], "what was made beforehand"
+    bare = desk.surface("Shape", request)
+    assert (view["src"], bare["src"]) == ("/gan2shape/examples/boy.glb", "/gan2shape/examples/boy-shape.glb")
+    crop, *_ = desk.example_prepared("boy", desk.shelf.default, request)
+    subject = desk.session(request).subject
+    assert subject.is_photograph, "this checkpoint draws somebody else for the seed"
+    assert Image.open(crop).size == subject.crop.size
+    desk.begin("fast", 0, False, desk.shelf.default, SimpleNamespace(session_hash="b"))
+    first = desk.session(SimpleNamespace(session_hash="b")).order.subject
+    assert first.name == desk.offered.faces[0].photograph, "the one that the page opens on"
+
+
+def test_every_example_has_its_files_and_a_licence(desk):
+    files = {path.name for path in FOLDER.iterdir()}
+    for face in desk.offered.faces:
+        assert {face.file("jpg"), face.file("glb"), face.file("shape.glb")} <= files
+        assert not face.photograph or face.photograph in files
+        assert face.licence
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_000_000
+
+
+def test_adapting_to_the_person_takes_a_preset_that_searches_for_one(desk, photograph):
+    request = SimpleNamespace(session_hash="a")
+    desk.session(request).subject = desk.shelf.photograph(photograph, desk.shelf.default)
+    with desk.shelf.use(desk.shelf.default) as pipeline:
+        fast = pipeline.config.schedules["fast"]
+        guess = dataclasses.replace(fast, invert_iterations=0)
+        pipeline.config = dataclasses.replace(pipeline.config, schedules={"instant": guess, "fast": fast})
+        desk.shelf._configs[desk.shelf.default] = pipeline.config
+        desk.adapt("instant", 0, desk.shelf.default, request)
+    order = desk.session(request).order
+    assert (order.options["preset"], order.options["tuned"]) == ("fast", True)
 
 
 def test_one_run_at_a_time(desk):
@@ -161,32 +199,39 @@ def test_plans_hold_every_iteration_that_a_run_makes(desk, photograph):
 
 
 def test_estimates_are_what_the_steps_were_measured_at(desk):
-    speeds = Speeds()
-    with desk.shelf.use(desk.shelf.default) as pipeline:
-        speeds.measure(pipeline, pipeline.config.schedules["fast"], tuned=True)
-        assert speeds.of(pipeline.plan(Images(photographs=1), preset="fast", tuned=True)) is not None
+    name = desk.shelf.default
+    before, after = desk.workshop.estimates(name, photograph=True, tuned=True)
+    assert before == {"fast": None}, "said at once"
+    speeds = desk.workshop.speeds(name, "fast", True)
     assert {"fixed", "invert", "tune", "decompose", "explore", "collect", "refine"} == set(speeds.seconds)
     assert all(seconds > 0 for seconds in speeds.seconds.values())
+    with desk.shelf.use(name) as pipeline:
+        assert after["fast"] == speeds.of(pipeline.plan(Images(photographs=1), preset="fast", tuned=True))
     steps = [step("decompose", 10), step("refine", 4)]
     s = speeds.seconds
     assert speeds.of(steps) == pytest.approx(s["fixed"] + 10 * s["decompose"] + 4 * s["refine"])
     assert speeds.of([step("prior", 1)]) is None, "what was never timed is not guessed"
-    speeds.learn(SimpleNamespace(steps=[StepRecord("refine", 1, 10, 0.0, 0.0, 20.0)], seconds=25.0))
+    generated = dict(desk.workshop.speeds(name, "fast", False).seconds)
+    speeds.learn(SimpleNamespace(steps=[StepRecord("refine", 1, 10, 0.0, 0.0, 20.0)]), 25.0)
     assert speeds.seconds["refine"] == 2.0
     assert speeds.seconds["fixed"] == 5.0
+    assert desk.workshop.speeds(name, "fast", False).seconds == generated, "another kind of picture"
 
 
 def test_a_run_interrupts_the_measuring_which_is_done_later(desk):
     name = desk.shelf.default
     request = SimpleNamespace(session_hash="a")
     with desk.workshop.at_work:
-        assert not isinstance(desk.estimates(name, False, request), gr.Radio)
-    assert desk.workshop.speeds(name).seconds == {}, "nothing is half measured"
-    shown = [label for label, _ in desk.estimates(name, False, request).choices]
-    assert shown[0].startswith("fast · about")
-    assert "tune" not in desk.workshop.speeds(name).seconds, "what is not asked for is not measured"
-    desk.estimates(name, True, request)
-    assert desk.workshop.speeds(name).seconds["tune"] > 0
+        radios = list(desk.estimates(name, False, request))
+    assert "Measuring" in radios[0].info
+    assert radios[-1].info == QUALITY
+    assert desk.workshop.speeds(name, "fast", False).seconds == {}, "nothing is half measured"
+    *_, last = desk.estimates(name, False, request)
+    assert last.choices[0][0].startswith("fast · about")
+    assert "a photograph" in last.info, "as the example that the page opens on"
+    assert "tune" not in desk.workshop.speeds(name, "fast", True).seconds, "what is not asked for is not measured"
+    list(desk.estimates(name, True, request))
+    assert desk.workshop.speeds(name, "fast", True).seconds["tune"] > 0
 
 
 def test_the_countdown_learns_from_the_run(monkeypatch):

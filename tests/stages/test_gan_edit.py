@@ -86,11 +86,25 @@ def test_turned_and_relit_is_turned_and_then_relit(name, request):
     scene = request.getfixturevalue(name)
     pose = rotate_poses([(20, 0)], scene.config.camera, start=scene.pose)
     turned = scene.project(pose, scene.light)
-    assert turned.shape == scene.latent.shape
-    assert (turned - scene.latent).abs().max() > 1e-3
+    layers = scene.editor.generator.num_latents
+    before = scene.latent if scene.latent.ndim == 3 else scene.latent[:, None].expand(-1, layers, -1)
+    assert (turned - before)[:, : LAYERS[-1] + 1].abs().amax((0, 2)).min() > 1e-3
+    assert torch.equal(turned[:, LAYERS[-1] + 1 :], before[:, LAYERS[-1] + 1 :]), "what makes the person's looks stays"
     both = scene.project(pose, preset_light("left"))
     steps = light_steps(scene.light, preset_light("left"), LIT)
     assert torch.allclose(both, scene.editor.projection.relight(turned, steps), atol=1e-6)
+
+
+def test_turning_ends_where_the_generator_ends(result):
+    """2.5 steps of 0.2 view units, of 0.1 up and down; a view unit is ``view_angle_deg``."""
+    camera, (yaw, pitch) = result.config.camera, result.config.generated_limit_deg
+    assert yaw <= 0.5 * camera.view_angle_deg
+    assert pitch <= 0.25 * camera.view_angle_deg
+    far = 0.5 * camera.view_angle_deg
+    last, beyond = (
+        result.project(rotate_poses([(angle, 0)], camera, start=result.pose), result.light) for angle in (far, far + 9)
+    )
+    assert torch.allclose(last, beyond, atol=1e-4), "the same picture again"
 
 
 def test_nothing_asked_for_is_the_pictures_own_latent(result):
