@@ -19,6 +19,7 @@ from gan2shape_hub import GAN2ShapePipeline, InputError
 from gan2shape_hub.cli import folder, reconstruct
 from gan2shape_hub.config import ProjectionConfig
 from gan2shape_hub.evaluation.inversion import inversion_only
+from gan2shape_hub.models.likeness import unlikeness
 from gan2shape_hub.stage_config import InvertConfig
 
 data = pytest.importorskip("skimage.data")
@@ -184,11 +185,20 @@ def test_unusable_photographs_are_one_sentence(faces, tmp_path):
         faces([faces.sample(seed=0), Image.new("RGB", (64, 64))])
 
 
+def as_tensor(image):
+    """(1, 3, 64, 64) in -1..1."""
+    pixels = np.asarray(image.resize((64, 64), Image.Resampling.BOX), np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
 def test_a_poor_inversion_is_warned_of(faces, astronaut):
     with pytest.warns(UserWarning, match=r"this photograph as somebody else \(\d+\.\d dB\), .*--tune"):
         result = faces(astronaut)
     assert result.shows_another
-    assert 0 < result.report.unlikeness <= 1
+    drawn, own = (as_tensor(image.convert("RGB")) for image in (result.inverted, result.alignment.square))
+    apart = unlikeness(drawn, own, faces.perceptual, faces.config.invert.face_box)
+    assert apart > 0.01
+    assert result.report.unlikeness == pytest.approx(apart, rel=0.15), "to the photograph, not to itself"
     close = dataclasses.replace(result.report, unlikeness=0.5 * result.config.invert.unlike_limit)
     assert not dataclasses.replace(result, report=close).warn_if_poor(), "whatever the decibels are"
     with warnings.catch_warnings():

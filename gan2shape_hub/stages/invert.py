@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from gan2shape_hub.generator import Generator, sample_latents, tap_sizes
 from gan2shape_hub.models.latent_projection import LatentProjection, full_image
+from gan2shape_hub.models.likeness import unlikeness
 from gan2shape_hub.models.perceptual import feature_loss
 from gan2shape_hub.run import Run
-from gan2shape_hub.stages.likeness import unlikeness
 from gan2shape_hub.stages.preview import no_preview
 from gan2shape_hub.state import State
 
@@ -65,9 +65,9 @@ def invert(state: State, run: Run) -> State:
             turned=partial(_turned_like, image, mask, state=state, run=run),
         )
         # Of the tap where there is one, as the encoder was trained to see it.
-        image = run.gan_image(generator, found.latent, run.config.image_size)
-        latents[k], originals[k] = found.latent.float(), image.float().clamp(-1, 1)
-        quality[k], unlike[k] = round(found.psnr_db, 2), unlikeness(found.image, image, run)
+        drawn = run.gan_image(generator, found.latent, run.config.image_size)
+        latents[k], originals[k] = found.latent.float(), drawn.float().clamp(-1, 1)
+        quality[k], unlike[k] = round(found.psnr_db, 2), _unlikeness(found.image, image, run)
     latents = [w if w.ndim == 3 else w[:, None].expand(-1, generator.num_latents, -1) for w in latents]
     targets = dataclasses.replace(targets, latents=torch.cat(latents), originals=torch.cat(originals))
     return state.replace(targets=targets, quality_db=tuple(quality), unlikeness=tuple(unlike))
@@ -256,7 +256,7 @@ def tune(state: State, run: Run) -> State:
         for k in chosen:
             found = full_image(generator, targets.latents[k : k + 1], size, crop)
             quality[k] = round(psnr_db(found[0], targets.images[k]), 2)
-            unlike[k] = unlikeness(found, targets.images[k : k + 1], run)
+            unlike[k] = _unlikeness(found, targets.images[k : k + 1], run)
     return state.replace(
         projection=LatentProjection(generator, run.config.projection),
         targets=dataclasses.replace(targets, originals=originals),
@@ -297,3 +297,10 @@ def psnr_db(image: Tensor, target: Tensor) -> float:
     """Peak signal to noise ratio of two images in -1..1 (values beyond are clamped first), at most 100 dB."""
     error = (image.detach().clamp(-1, 1) - target).square().mean().clamp_min(4e-10)
     return float(10 * torch.log10(4 / error))
+
+
+def _unlikeness(picture: Tensor, photograph: Tensor, run: Run) -> float | None:
+    """None where the category aligns no faces, or has no perceptual network."""
+    if run.perceptual is None or run.config.align != "face":
+        return None
+    return round(unlikeness(picture, photograph, run.perceptual, run.config.invert.face_box), 4)

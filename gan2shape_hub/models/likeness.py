@@ -10,25 +10,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan2shape_hub.run import Run
+from gan2shape_hub.models.perceptual import PerceptualNetwork
 
 SIDE = 64
 """Pixels of the face that are compared: what the perceptual network sees without averaging."""
 
 
 @torch.no_grad()
-def unlikeness(picture: Tensor, photograph: Tensor, run: Run) -> float | None:
-    """How far two faces (1, 3, S, S) in -1..1, aligned alike, are apart: mean over the perceptual network's maps of one
-    minus the cosine between features at the same place. 0 is the same picture, 0.2 to 0.4 mostly somebody else. None
-    where the category aligns no faces, or there is no such network."""
-    if run.perceptual is None or run.config.align != "face":
-        return None
-    top, left, bottom, right = run.config.invert.face_box
+def unlikeness(
+    picture: Tensor, photograph: Tensor, network: PerceptualNetwork, box: tuple[float, float, float, float]
+) -> float:
+    """How far two faces, aligned alike, are apart: mean over the network's maps of one minus the cosine between
+    features at the same place. 0 is the same picture, 0.2 to 0.4 mostly somebody else.
+
+    Args:
+        picture, photograph: (1, 3, any, any) in -1..1.
+        box: (top, left, bottom, right) in 0..1 of the face.
+    """
+    top, left, bottom, right = box
     faces = []
     for image in (picture, photograph):
         side = image.shape[-1]
         face = image.float()[..., round(top * side) : round(bottom * side), round(left * side) : round(right * side)]
         faces.append(F.interpolate(face, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False))
-    maps = zip(*(run.perceptual.features(face) for face in faces), strict=True)
+    maps = zip(*(network.features(face) for face in faces), strict=True)
     apart = [1 - F.cosine_similarity(one, other, dim=1).mean() for one, other in maps]
-    return round(float(sum(apart)) / len(apart), 4)
+    return float(sum(apart)) / len(apart)
