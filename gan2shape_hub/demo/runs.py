@@ -123,7 +123,7 @@ def shortened(schedule: ScheduleConfig) -> ScheduleConfig:
         rounds=tuple(dataclasses.replace(r, **{**dict.fromkeys(kinds, 0), **some}) for r in schedule.rounds[:1]),
         prior_iterations=min(schedule.prior_iterations, 2),
         collected_batches=1,
-        invert_iterations=min(schedule.invert_iterations, 8),
+        invert_iterations=min(schedule.invert_iterations, 4),
         tune_iterations=min(schedule.tune_iterations, 3),
         turned_views=min(schedule.turned_views, 2),
         adjust_iterations=min(schedule.adjust_iterations, 3),

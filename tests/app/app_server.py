@@ -91,9 +91,10 @@ def face_checkpoint(folder: Path) -> Path:
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     fast = config["schedules"]["fast"]
     short = dataclasses.asdict(ScheduleConfig(rounds=(RoundConfig(2, 0, 0),)))
+    small = {"invert_iterations": 3, "light_walk_size": 128}
     config["schedules"] = {
-        "instant": {**fast, "rounds": [], "invert_iterations": 6},
-        "fast": {**fast, "rounds": short["rounds"], "collected_batches": 1, "invert_iterations": 6},
+        "instant": {**fast, "rounds": [], "invert_iterations": 0, "light_walk_size": 128},
+        "fast": {**fast, **small, "rounds": short["rounds"], "collected_batches": 1},
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
