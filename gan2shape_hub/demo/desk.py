@@ -171,7 +171,7 @@ class Desk:
                     text = f"Done in {in_words(report.seconds)}"
                     if report.psnr_db is not None:
                         text += f"; the generator matches the photograph at {report.psnr_db:.1f} dB"
-                    item = Report("done", text, 1.0, previews=last.previews)
+                    item = Report("done", text, 1.0)
                 last = item
                 yield progress_card(last), *_buttons(last.state not in ("stopped", "done"))
         except DemoError as error:
