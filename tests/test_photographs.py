@@ -212,7 +212,7 @@ def test_the_command_line(checkpoint, astronaut, tmp_path, capsys):
     assert reconstruct.main([str(tmp_path / "photo.png"), "-o", str(tmp_path / "a"), *common]) == 0
     settings = json.loads((tmp_path / "a" / "result.json").read_text(encoding="utf-8"))
     assert settings["faces"] == 1
-    assert "only" in capsys.readouterr().err  # the warning
+    assert "somebody else" in capsys.readouterr().err  # the warning
     edits = ["--views", "-10", "--light", "left", "--paste"]
     assert reconstruct.main([str(tmp_path / "photo.png"), "-o", str(tmp_path / "e"), *edits, *common]) == 0
     for name in ("rotated_-10", "relit_left"):

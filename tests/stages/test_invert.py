@@ -156,7 +156,7 @@ def test_tuning_adapts_a_copy_and_leaves_the_rest(pipeline, sampled):
     other = picture(generator, pipeline.sample(seed=4, truncation=1.0).latent)
     photograph = (image + 0.5 * (other - image)).clamp(-1, 1)  # what the latent does not give
     targets = Targets(torch.cat((photograph, image)), latent.repeat(2, 1), torch.cat((image, image)))
-    photographs = {"photographs": (True, False), "quality_db": (None, None)}
+    photographs = {"photographs": (True, False), "quality_db": (None, None), "unlikeness": (None, None)}
     state = stage_run.make_state(pipeline, stage_run.make_nets(pipeline.config), targets, **photographs)
     after = tune(state, stage_run.make_run(pipeline, "tune", 30))
     tuned, quality = after.targets, after.quality_db
@@ -252,7 +252,7 @@ def test_photographs_get_latents_and_the_others_keep_theirs(pipeline, sampled):
     latent, image = sampled
     mean = pipeline.generator.latent_mean[None]
     targets = Targets(image.repeat(2, 1, 1, 1), torch.cat((mean, latent)), image.repeat(2, 1, 1, 1))
-    known = {"photographs": (True, False), "quality_db": (None, None)}
+    known = {"photographs": (True, False), "quality_db": (None, None), "unlikeness": (None, None)}
     state = stage_run.make_state(pipeline, stage_run.make_nets(pipeline.config), targets, **known)
     after = invert(state, make_run(pipeline))
     assert after.targets.latents.shape == (2, 4, 16), "one for each layer, of all"
@@ -300,7 +300,9 @@ def test_the_first_latent_is_turned_as_the_photograph_is(pipeline, masked):
         config = dataclasses.replace(pipeline.config, projection=projection, add_mean=False)
         run = stage_run.make_run(pipeline, "invert", 0, config=config)
         run = dataclasses.replace(run, masker=lambda images: wall)
-        state = stage_run.make_state(pipeline, nets, targets, config, photographs=(True,), quality_db=(None,))
+        state = stage_run.make_state(
+            pipeline, nets, targets, config, photographs=(True,), quality_db=(None,), unlikeness=(None,)
+        )
         found[name] = invert(state, run).targets.latents[0]
     assert torch.equal(found["as it is"], mean.expand(4, -1))
     away = (found["turned"][0] - generator.latent_mean) @ generator.component_basis.T / generator.component_std
