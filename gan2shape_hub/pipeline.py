@@ -366,8 +366,7 @@ class GAN2ShapePipeline(Pretrained):
         editor = GanEditor(state.nets.encoder, state.generator, state.projection, self.components.get("masker"))
         scene, targets, results = state.seen(self.config), state.targets, []
         for k, item in enumerate(items):
-            quality = {"psnr_db": state.quality_db[k], "unlikeness": state.unlikeness[k]}
-            own = dataclasses.replace(report, input=item.report, number=k + 1, **quality)
+            own = dataclasses.replace(report, input=item.report, number=k + 1, **state.quality(k))
             results.append(
                 Reconstruction(
                     config=self.config,

@@ -37,9 +37,6 @@ from gan2shape_hub.stages.gan_edit import GanEditor, side_pictures
 from gan2shape_hub.stages.mask import mask_from_scene
 from gan2shape_hub.surroundings import class_in_own_surroundings
 
-POOR_DB = 18.0
-"""Below it the generator's picture of a photograph shows something else, where faces cannot be compared."""
-
 
 @class_in_own_surroundings
 @dataclass(frozen=True, eq=False)
@@ -220,11 +217,8 @@ class Reconstruction:
 
     @property
     def shows_another(self) -> bool:
-        """Whether the generator's picture of the photograph shows somebody else, and so do edits through it: by its
-        face, where faces can be compared, else by its PSNR."""
-        if self.report.unlikeness is not None:
-            return self.report.unlikeness > self.config.invert.unlike_limit
-        return self.inversion_db is not None and self.inversion_db < POOR_DB
+        """Whether the generator's picture of the photograph shows somebody else, and so do edits through it."""
+        return self.report.shows_another(self.config.invert.unlike_limit)
 
     def warn_if_poor(self) -> bool:
         """Warn where the generator shows somebody else than the photograph. The pipeline does so itself; True where it

@@ -36,6 +36,10 @@ class InputReport:
     """The six numbers of ``Alignment.matrix``, row by row."""
 
 
+POOR_DB = 18.0
+"""Below it the generator's picture of a photograph shows something else, where faces cannot be compared."""
+
+
 @dataclass(frozen=True)
 class RunReport:
     """One image's report; the images of a joint run share all but ``input``, ``psnr_db``, ``unlikeness`` and
@@ -57,7 +61,7 @@ class RunReport:
     psnr_db: float | None = None
     """Of the generator's picture against the photograph; None for a latent, which is exact."""
     unlikeness: float | None = None
-    """How far the photograph's face and the generator's are apart (``stages/likeness.py``); None: not known."""
+    """How far the photograph's face and the generator's are apart (``models/likeness.py``); None: not known."""
     number: int = 1
     """Which image of a joint run this is, from 1 to ``images``."""
     images: int = 1
@@ -66,6 +70,13 @@ class RunReport:
     """Where the networks came from, as far as the caller says so."""
     warnings: tuple[str, ...] = ()
     """What the caller was warned of, as far as it says so."""
+
+    def shows_another(self, unlike_limit: float) -> bool:
+        """Whether the generator's picture of the photograph shows somebody else: by its face (``unlikeness`` in 0..2
+        against the limit), where faces can be compared, else by its PSNR."""
+        if self.unlikeness is not None:
+            return self.unlikeness > unlike_limit
+        return self.psnr_db is not None and self.psnr_db < POOR_DB
 
     def to_dict(self) -> dict[str, Any]:
         """The content of result.json: plain values, the input's beside the others; what does not apply is left out."""

@@ -32,7 +32,7 @@ class State:
     quality_db: tuple[float | None, ...] = ()
     """How well the generator expresses each photograph (PSNR); None for what came with its latent."""
     unlikeness: tuple[float | None, ...] = ()
-    """How far each photograph's face and the generator's are apart (``stages/likeness.py``); None: not known."""
+    """How far each photograph's face and the generator's are apart (``models/likeness.py``); None: not known."""
     scene: Scene | None = None
     """All K scenes as they would be returned now; None: as the networks say. Its side S need not be the networks'."""
     average: Tensor | None = None
@@ -43,6 +43,10 @@ class State:
     """(K, 1 + M, 3, S, S) the generator's own image of every target and M turned ones."""
     views: PseudoViews | None = None
     """Projected views of every target."""
+
+    def quality(self, k: int) -> dict[str, float | None]:
+        """What is known of how the generator expresses image k, by the names that reports have for it."""
+        return {"psnr_db": self.quality_db[k], "unlikeness": self.unlikeness[k]}
 
     @property
     def generator(self) -> Generator:

@@ -37,16 +37,14 @@ class Kinds:
         """What is under which licence, and that nobody has accepted it yet."""
         if name is None:
             return "", False
-        one = self.weights[name]
+        one = self._named(name)
         link = f'<a href="{html.escape(one.terms.link)}" target="_blank">{html.escape(one.terms.title)}</a>'
         return f"{link}, not for commercial use. {html.escape(one.data)}", False
 
     @told
     def fetch(self, name: str | None, accepted: bool) -> Iterator[tuple[object, object]]:
         """(what is going on, the dropdown of checkpoints). A visitor who leaves does not end it."""
-        if name is None:
-            raise DemoError("choose what to fetch first.")
-        one = self.weights[name]
+        one = self._named(name)
         if not accepted:
             raise DemoError(f"read the {one.terms.title} and tick the box first.")
         if not self._busy.acquire(blocking=False):
@@ -58,6 +56,8 @@ class Kinds:
         while thread.is_alive():
             yield f"Fetching: {html.escape(said[-1])} ({time.monotonic() - begun:.0f} s)", gr.skip()
             thread.join(TICK_S)
+        if failed and self.shelf.only_listed:  # the sentence may name folders
+            raise DemoError(f"{one.title.lower()} cannot be had at present: tell the people who run this page.")
         if failed:
             raise DemoError(failed[0])
         public = self.shelf.add(str(self.folder / name))
@@ -66,6 +66,11 @@ class Kinds:
             "shapes start from an ellipsoid, which takes minutes."
         )
         yield note, gr.Dropdown(choices=self.shelf.choices, value=public)
+
+    def _named(self, name: str | None) -> PublicWeights:
+        if name not in self.weights:
+            raise DemoError("choose what to fetch first.")
+        return self.weights[name]
 
     def _work(self, name: str, said: list[str], failed: list[str]) -> None:
         try:
@@ -77,8 +82,11 @@ class Kinds:
                 overwrite=True,
                 say=lambda text: said.append("making a checkpoint of it"),
             )
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError) as error:
             failed.append(" ".join(str(error).split()))
+        except BaseException:
+            failed.append("something went wrong here: the log of this page says what.")
+            raise  # to the log, by the thread's hook
         finally:
             self._busy.release()
 

@@ -65,11 +65,8 @@ def build(desk: Desk) -> gr.Blocks:
             (make["start"], desk.begin, order),
             (adapt, desk.adapt, [preset, run_seed, checkpoint]),
         ):
-            ran = button.click(
-                begin, asked, outputs, **QUIET
-            ).success(  # in the queue: what is refused outside of it is not told
-                desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal"
-            )
+            begun = button.click(begin, asked, outputs, **QUIET)  # in the queue: outside of it nothing refused is told
+            ran = begun.success(desk.run, None, outputs, **RUN, api_visibility="private", show_progress="minimal")
             ran.then(desk.make_room, None, [empty, results, *place], **AT_ONCE).then(
                 desk.show,
                 shown,

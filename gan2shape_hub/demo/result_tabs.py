@@ -36,18 +36,10 @@ def look(desk: Desk) -> dict[str, gr.Component]:
             with gr.Row(equal_height=True):
                 compare = gr.ImageSlider(label="Input and bare shape", height=300, elem_id="compare", **PLAIN)
                 # Without an encoder the turntable is an animated picture, which a video element does not play.
-                turning = {
-                    "label": "Turntable",
-                    "interactive": False,
-                    "height": 300,
-                    "elem_id": "turntable",
-                    "buttons": [],
-                }
+                turning = {"label": "Turntable", "height": 300, "elem_id": "turntable", **PLAIN}
                 turntable = gr.Video(autoplay=True, loop=True, **turning) if video_available() else gr.Image(**turning)
             with gr.Row():
-                depth = gr.Image(
-                    label="Depth (near is bright)", interactive=False, elem_id="depth", buttons=["fullscreen"]
-                )
+                depth = gr.Image(label="Depth (near is bright)", elem_id="depth", **ENLARGED)
                 normals = gr.Image(label="Normals", elem_id="normals", **ENLARGED)
     surface.input(desk.surface, surface, viewer, **EDIT)
     return {

@@ -105,3 +105,16 @@ def test_pages_without_offers_have_no_such_part(desk):
     names = {getattr(block, "elem_id", None) for block in build(desk).blocks.values()}
     assert "kinds" not in names
     assert "checkpoint" in names
+
+
+def test_visitors_from_elsewhere_learn_nothing_of_this_machine(weights, checkpoint, tmp_path):
+    one, _ = weights
+    (tmp_path / "kinds").write_text("a file where the folder should be")
+    kinds = Kinds(Shelf([checkpoint], only_listed=True), [one], tmp_path / "kinds")
+    with pytest.raises(gr.Error) as said:
+        list(kinds.fetch(one.name, True))
+    assert str(tmp_path) not in str(said.value)
+    assert "cannot be had at present" in str(said.value)
+    with pytest.raises(gr.Error, match="Choose"):
+        list(kinds.fetch("/etc/passwd", True))
+    assert kinds.shelf.listed == ["tiny"]
